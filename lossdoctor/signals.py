@@ -1,0 +1,161 @@
+"""The signal catalogue: every quantity a rule may judge, with its clock, its unit and what it means.
+
+A *step* signal has one value per record, an *evaluation* signal one per validation, a *layer* signal one per layer at
+a sample step. Missing (Arrow null) means "not observed at this tick"; NaN and Inf are observed values.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+__all__ = ["FACTS", "SIGNALS", "Clock", "Fact", "Signal", "Source"]
+
+Clock: TypeAlias = Literal["step", "interval", "evaluation", "run"]
+Source: TypeAlias = Literal["step", "evaluation", "layer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A named quantity that is recorded.
+
+    `source` is the table it is recorded in; `unit` is "1" for pure numbers, "loss" for whatever the loss is in; `how`
+    tells a user how to have it recorded.
+    """
+
+    name: str
+    source: Source
+    unit: str
+    meaning: str
+    how: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A number that holds for the whole run."""
+
+    name: str
+    unit: str
+    meaning: str
+
+
+def _signals(*signals: Signal) -> Mapping[str, Signal]:
+    return MappingProxyType({signal.name: signal for signal in signals})
+
+
+SIGNALS = _signals(
+    # -- step
+    Signal("step", "step", "steps", "optimizer steps attempted so far, from 1; rows of a foreign log keep its numbers"),
+    Signal("time", "step", "s", "wall-clock time of the record, seconds since the epoch"),
+    Signal(
+        "train_loss",
+        "step", "loss", "training loss; the mean over the micro-batches of an optimizer step",
+        how="pass the loss to monitor.step(loss)",
+    ),
+    Signal(
+        "train_accuracy",
+        "step", "1", "training accuracy of the batch, as the loop reports it",
+        how='pass it to monitor.step(loss, metrics={"accuracy": a})',
+    ),
+    Signal(
+        "learning_rate",
+        "step", "1", "the largest effective learning rate over the parameter groups, in force",
+        how="give Monitor the optimizer, or log the learning rate",
+    ),
+    Signal("nominal_learning_rate", "step", "1", "the same before the doctor's multipliers"),
+    Signal("momentum", "step", "1", "momentum (SGD, RMSprop) or beta1 (Adam family) in force, largest over groups"),
+    Signal("weight_decay", "step", "1", "the largest weight decay over the parameter groups, in force"),
+    Signal(
+        "grad_norm",
+        "step", "1", "global L2 norm of the unscaled gradients before any clipping",
+        how="give Monitor the optimizer, or log the gradient norm before clipping",
+    ),
+    Signal(
+        "grad_norm_clipped",
+        "step", "1", "the same as the optimizer used it: unscaled, after any clipping",
+        how="record the run with Monitor",
+    ),
+    Signal("param_norm", "step", "1", "global L2 norm of the trainable parameters before the step, at sample steps"),
+    Signal(
+        "grad_to_param",
+        "step", "1", "grad_norm / param_norm, at sample steps",
+        how="record the run with Monitor",
+    ),
+    Signal(
+        "update_ratio",
+        "step", "1", "|change of the parameters| / |parameters| of one step, at sample steps",
+        how="record the run with Monitor",
+    ),
+    Signal(
+        "loss_scale",
+        "step", "1", "the GradScaler's scale when the backward pass ran",
+        how="give Monitor the scaler: Monitor(..., scaler=scaler)",
+    ),
+    Signal(
+        "skipped",
+        "step", "1", "1 where the GradScaler skipped the optimizer step, else 0",
+        how="give Monitor the scaler: Monitor(..., scaler=scaler)",
+    ),
+    Signal("clip_scaled", "step", "1", "1 where gradients were changed between backward and unscale_, else 0"),
+    Signal("micro_batches", "step", "1", "backward passes merged into this optimizer step"),
+    Signal(
+        "samples",
+        "step", "samples", "samples of this optimizer step, all micro-batches",
+        how="pass samples=len(x) to monitor.step",
+    ),
+    Signal("tokens", "step", "tokens", "tokens of this optimizer step"),
+    Signal("step_time", "step", "s", "wall-clock time since the previous record, evaluation excluded"),
+    Signal(
+        "data_wait",
+        "step", "s", "time spent waiting for the data loader within step_time",
+        how="iterate over monitor.batches(loader)",
+    ),
+    Signal("samples_per_second", "step", "samples/s", "samples / step_time"),
+    # -- evaluation
+    Signal(
+        "val_loss",
+        "evaluation", "loss", "validation loss",
+        how="report it with monitor.evaluation(loss=...)",
+    ),
+    Signal(
+        "val_accuracy",
+        "evaluation", "1", "validation accuracy, as a fraction or in percent",
+        how="report it with monitor.evaluation(accuracy=...)",
+    ),
+    # -- layer: (ticks, layers), at sample steps
+    Signal(
+        "layer_grad_norm",
+        "layer", "1", "L2 norm of the layer's unscaled, unclipped gradient",
+        how="record the run with Monitor",
+    ),
+    Signal("layer_param_norm", "layer", "1", "L2 norm of the layer's parameters before the step"),
+    Signal(
+        "layer_grad_to_param",
+        "layer", "1", "layer_grad_norm / layer_param_norm",
+        how="record the run with Monitor",
+    ),
+    Signal(
+        "layer_update_ratio",
+        "layer", "1", "|change of the layer's parameters| / |its parameters| of one step",
+        how="record the run with Monitor",
+    ),
+)
+
+FACTS: Mapping[str, Fact] = MappingProxyType(
+    {
+        fact.name: fact
+        for fact in (
+            Fact("total_steps", "steps", "optimizer steps the run is planned for"),
+            Fact("classes", "classes", "classes of the task, where it is a classification"),
+            Fact("outputs", "1", "rows of the last weight matrix: classes, or words of the vocabulary"),
+            Fact("world_size", "ranks", "processes training together"),
+            Fact("accumulation", "micro-batches", "micro-batches per optimizer step, as configured"),
+            Fact("scale_invariant", "1", "1 where the optimizer ignores the scale of gradients (Adam, Lion), else 0"),
+            Fact("optimizers", "1", "number of optimizers"),
+            Fact("parameters", "1", "number of trainable parameters"),
+            Fact("layers", "1", "number of layers: modules that own parameters"),
+            Fact("has_scheduler", "1", "1 where an LR scheduler was given, else 0"),
+            Fact("uses_scaler", "1", "1 where an enabled GradScaler was given, else 0"),
+        )
+    }
+)

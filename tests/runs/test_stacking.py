@@ -1,0 +1,35 @@
+"""lossdoctor.runs.stacking."""
+
+import numpy as np
+
+from lossdoctor.runs.stacking import stack
+from tests.runs.recordings import table
+
+
+def test_one_table_is_returned_without_a_copy():
+    only = table(step=[1, 2], x=[3, 4])
+    assert stack([table(), only, table(step=[])]) is only
+
+
+def test_no_rows_are_no_columns():
+    assert len(stack([])) == 0
+    assert stack([table(step=[])]).columns == {}
+
+
+def test_a_column_that_a_table_lacks_is_unobserved_there():
+    stacked = stack([table(step=[1, 2]), table(step=[3], x=[np.nan])])
+    assert stacked.step.tolist() == [1, 2, 3]
+    assert stacked.columns["x"].observed.tolist() == [False, False, True]
+    assert np.isnan(stacked.columns["x"].values).all()
+    assert stacked.columns["x"].values.dtype == np.float32
+
+
+def test_there_is_a_mask_only_where_something_is_unobserved():
+    stacked = stack([table(step=[1], x=[1], y=[None]), table(step=[2], x=[2], y=[2])])
+    assert stacked.columns["x"].observed is None
+    assert stacked.columns["y"].observed.tolist() == [False, True]
+
+
+def test_layer_columns_take_the_last_width():
+    stacked = stack([table(step=[1], g=[[1, 2]]), table(step=[2], g=[[1, None, 3]])])
+    assert stacked.columns["g"].mask().tolist() == [[False, False, False], [True, False, True]]
