@@ -1,0 +1,51 @@
+"""The promise that a monitor never breaks a training: a faulty instrument is switched off and named once."""
+
+import logging
+from collections.abc import Callable
+from typing import ParamSpec
+
+import torch
+
+__all__ = ["Faults"]
+
+_LOG = logging.getLogger("lossdoctor")
+_P = ParamSpec("_P")
+
+
+class Faults:
+    """Instruments that failed. Each is named in one warning and asked no more."""
+
+    def __init__(self) -> None:
+        self.off: set[str] = set()
+
+    def guard(self, instrument: str, function: Callable[_P, None]) -> Callable[_P, None]:
+        """The function, which now raises nothing, does nothing after a fault, and is never compiled.
+
+        torch.compiler.disable keeps dynamo out of our code where a user compiles a whole training step.
+        """
+
+        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
+            if instrument not in self.off:
+                try:
+                    function(*args, **kwargs)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the training goes on
+                    self.report(instrument, error)
+
+        disabled: Callable[_P, None] = torch.compiler.disable(guarded)
+        return disabled
+
+    def report(self, instrument: str, error: BaseException) -> None:
+        """Switch an instrument off because of an error, and say so once."""
+        if instrument not in self.off:
+            self.off.add(instrument)
+            _LOG.warning(
+                "lossdoctor: %s failed (%s: %s) and is switched off; the training is not affected",
+                instrument,
+                type(error).__name__,
+                str(error).partition("\n")[0],
+            )
+            _LOG.debug("lossdoctor: where %s failed", instrument, exc_info=error)
+
+    def note(self, message: str) -> None:
+        """Mention something the user should know about the recording."""
+        _LOG.warning("lossdoctor: %s", message)

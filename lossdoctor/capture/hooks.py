@@ -1,0 +1,280 @@
+"""The plumbing: what is hooked into an optimizer and the engine, and what is read there.
+
+Three places. A hook behind one parameter's gradient notices a backward pass and, where norms are due, asks the engine
+to be called at its end: there the gradients are complete and nobody has clipped them yet. The optimizer's step
+pre-hook sees what the optimizer is given, and its post-hook what it made of it.
+"""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.autograd import Variable
+from torch.optim import Optimizer
+
+from lossdoctor.capture.faults import Faults
+from lossdoctor.capture.measures import copies, local, subtract
+from lossdoctor.capture.record import Part, Reading, Record
+from lossdoctor.capture.ring import Drain
+from lossdoctor.capture.scaler import ScalerWatch
+from lossdoctor.capture.settings import read_settings
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
+__all__ = ["OptimizerTap", "TapContext"]
+
+
+class TapContext:
+    """What the taps of a training share: the record being made, and where its numbers go."""
+
+    def __init__(self, scaler: ScalerWatch, faults: Faults, *, optimizers: int) -> None:
+        self.record = Record()
+        self.drain = Drain()
+        self.scaler = scaler
+        self.faults = faults
+        self.uses_scaler = scaler.is_enabled
+        self.optimizers = optimizers
+        self.parts: list[Part] = []
+        self.backwards = 0
+        """Backward passes since an optimizer's step."""
+        self.norm_seconds = 0.0
+        self.waits_for_ddp = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.several_groups = False
+        self.roll: Callable[[], None] = lambda: None
+        """Finishes the record where the loop reports a loss before its optimizer step."""
+
+
+class _PartState:
+    """The parameters of one optimizer on one device, and what was read of them."""
+
+    def __init__(self, part: Part, parameters: list[Tensor]) -> None:
+        self.number = part.number
+        self.parameters = parameters
+        self.sharded = any(local(parameter) is not parameter for parameter in parameters)
+        self.before: list[Tensor] | None = None
+        self.versions: list[int] = []
+        """Versions of the gradients at the end of the backward pass, where norms are due."""
+        self.is_read = False
+        """Whether the norms of these gradients were read there."""
+
+    def gradients(self) -> tuple[list[Tensor], list[int] | None]:
+        """The gradients there are, and whose they are (None: everyone's)."""
+        found = [parameter.grad for parameter in self.parameters]
+        present = [gradient for gradient in found if gradient is not None]
+        indexes = None
+        if len(present) != len(found):
+            indexes = [index for index, gradient in enumerate(found) if gradient is not None]
+        return [local(gradient) for gradient in present] if self.sharded else present, indexes
+
+
+class OptimizerTap:
+    """Watches one optimizer.
+
+    `layers` maps a parameter's id to the number of its layer; `first_group` is the number of the optimizer's first
+    group among the groups of all optimizers.
+    """
+
+    def __init__(
+        self, number: int, optimizer: Optimizer, context: TapContext, *, layers: dict[int, int], first_group: int = 0
+    ) -> None:
+        self.number = number
+        self.optimizer = optimizer
+        self.first_group = first_group
+        self._context = context
+        self._layers = layers
+        self._bit = 1 << number
+        self._groups: list[int] = []
+        self._parts: list[_PartState] = []
+        self._find_parameters()
+        self._micro_batch = 0
+        self._expected = 0
+        self._version = -1
+        self._gradient_hook: RemovableHandle | None = None
+        self._in_step = False
+        self._closure = False
+        self._evaluations = 0
+        guard = context.faults.guard
+        self._on_backward = guard("backward hook", self._saw_backward)
+        self._on_backward_end = guard("gradient norms", self._backward_ended)
+        self._handles = [
+            optimizer.register_step_pre_hook(guard("step pre-hook", self._before_step)),
+            optimizer.register_step_post_hook(guard("step post-hook", self._after_step)),
+        ]
+        self._hook([parameter for part in self._parts for parameter in part.parameters])
+
+    def remove(self) -> None:
+        """Take every hook out again."""
+        for handle in self._handles:
+            handle.remove()
+        if self._gradient_hook is not None:
+            self._gradient_hook.remove()
+        for part in self._parts:
+            part.before = None
+
+    @property
+    def backwards(self) -> int:
+        """Backward passes since the last step of this optimizer."""
+        return self._micro_batch
+
+    def skipped(self) -> None:
+        """The scaler skipped the step: the next backward pass begins a new one."""
+        self._expected, self._micro_batch = self._micro_batch or self._expected, 0
+
+    # -- the backward pass
+
+    def _hook(self, candidates: list[Tensor]) -> None:
+        """Notice backward passes by the gradient of the smallest of the candidates that can have one."""
+        trainable = [parameter for parameter in candidates if parameter.requires_grad and parameter.is_leaf]
+        if trainable:
+            if self._gradient_hook is not None:
+                self._gradient_hook.remove()
+            parameter = min(trainable, key=Tensor.numel)
+            self._gradient_hook = parameter.register_post_accumulate_grad_hook(self._on_backward)
+
+    def _saw_backward(self, parameter: Tensor) -> None:
+        context = self._context
+        if context.record.calls:
+            context.roll()
+        context.backwards += 1
+        gradient = parameter.grad
+        version = -1 if gradient is None else gradient._version  # noqa: SLF001 - the only sign of a change that costs nothing
+        # Accumulating in place adds one; a new tensor, or one that was zeroed in between, starts again.
+        self._micro_batch = self._micro_batch + 1 if version == self._version + 1 and self._micro_batch else 1
+        self._version = version
+        record = context.record
+        if not record.norms_due or (context.optimizers > 1 and record.fired & self._bit):
+            return
+        if self._in_step:
+            self._closure = True
+            self._evaluations += 1
+            if self._evaluations > 1:
+                return  # the closure's first evaluation is the gradient at the parameters before the step
+        if context.waits_for_ddp:
+            # DDP queues its own callback, maybe after ours, in which the gradients of all ranks are put in place.
+            Variable._execution_engine.queue_callback(  # noqa: SLF001
+                lambda: Variable._execution_engine.queue_callback(self._on_backward_end)  # noqa: SLF001
+            )
+        else:
+            Variable._execution_engine.queue_callback(self._on_backward_end)  # noqa: SLF001
+
+    def _backward_ended(self) -> None:
+        started = time.perf_counter()
+        context, record = self._context, self._context.record
+        if not record.norms_due:
+            return
+        if context.uses_scaler and (scale := context.scaler.scale) is not None:
+            context.drain.scalar(scale, record, _into(record, "scale"))
+        is_last = self._in_step or self._micro_batch >= self._expected
+        for part in self._parts:
+            gradients, indexes = part.gradients()
+            part.versions = [gradient._version for gradient in gradients]  # noqa: SLF001
+            part.is_read = is_last
+            if is_last:
+                self._read(part.number, gradients, indexes, record.unclipped, scaled=context.uses_scaler)
+        context.norm_seconds += time.perf_counter() - started
+
+    def _read(
+        self, part: int, gradients: list[Tensor], indexes: list[int] | None, into: dict[int, Reading], *, scaled: bool
+    ) -> None:
+        record = self._context.record
+
+        def arrived(norms: list[float]) -> None:
+            into[part] = Reading(norms, indexes, scaled)
+
+        self._context.drain.norms(gradients, record, arrived)
+
+    # -- the optimizer's step
+
+    def _before_step(self, *_: object) -> None:
+        context, record = self._context, self._context.record
+        self._in_step = True
+        self._evaluations = 0
+        if [len(group["params"]) for group in self.optimizer.param_groups] != self._groups:
+            self._find_parameters()
+        record.attempts += 1
+        if record.fired & self._bit and context.optimizers == 1:  # several steps between two calls: the last counts
+            record.values.clear()
+            if record.norms_due:
+                record.clipped.clear()
+                record.unchanged.clear()
+        record.fired |= self._bit
+        record.micro_batches = max(record.micro_batches, self._micro_batch)
+        context.backwards = 0
+        read_settings(self.optimizer, record, context.drain, several=context.several_groups, first=self.first_group)
+        if context.uses_scaler:
+            context.scaler.account()
+            found = getattr(self.optimizer, "found_inf", None)
+            if found is not None:
+                context.drain.scalar(found, record, _into(record, "found_inf"))
+        if record.norms_due and not self._closure:
+            self._read_clipped(record)
+        if record.samples_due:
+            self._sample(record)
+
+    def _read_clipped(self, record: Record) -> None:
+        """What the optimizer is given. It is what the backward pass left if no gradient's version changed since."""
+        started = time.perf_counter()
+        context = self._context
+        scaled = context.uses_scaler and getattr(self.optimizer, "grad_scale", None) is not None
+        for part in self._parts:
+            gradients, indexes = part.gradients()
+            if not gradients:
+                continue
+            same = part.versions == [gradient._version for gradient in gradients]  # noqa: SLF001
+            if same and part.is_read:
+                record.unchanged.add(part.number)
+                continue
+            self._read(part.number, gradients, indexes, record.clipped, scaled=scaled)
+            if same:
+                # The last backward pass of a shorter accumulation than the one before: not read at its end.
+                self._read(part.number, gradients, indexes, record.unclipped, scaled=scaled)
+            elif scaled:
+                record.changed_while_scaled = True
+        context.norm_seconds += time.perf_counter() - started
+
+    def _sample(self, record: Record) -> None:
+        for part in self._parts:
+            part.before = copies(part.parameters)
+            self._read(part.number, part.before, None, record.parameters, scaled=False)
+
+    def _after_step(self, *_: object) -> None:
+        context, record = self._context, self._context.record
+        self._in_step = False
+        for part in self._parts:
+            if part.before is not None:
+                change = subtract(part.before, part.parameters)
+                part.before = None
+                self._read(part.number, change, None, record.updates, scaled=False)
+            if self._closure and part.is_read and record.norms_due:
+                record.unchanged.add(part.number)
+            part.versions, part.is_read = [], False
+        if not self._micro_batch:  # the hooked parameter gets no gradient: notice backward passes by one that does
+            self._hook([p for part in self._parts for p in part.parameters if p.grad is not None])
+        self._expected, self._micro_batch = self._micro_batch, 0
+        context.backwards = 0
+
+    def _find_parameters(self) -> None:
+        """Sort the parameters by device. Parts keep their numbers; a changed set of parameters gets new ones."""
+        self._groups = [len(group["params"]) for group in self.optimizer.param_groups]
+        by_device: dict[torch.device, list[Tensor]] = {}
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                by_device.setdefault(parameter.device, []).append(parameter)
+        self._parts = []
+        for parameters in by_device.values():
+            layers: npt.NDArray[np.intp] = np.array([self._layers.get(id(p), -1) for p in parameters], dtype=np.intp)
+            part = Part(len(self._context.parts), layers)
+            self._context.parts.append(part)
+            self._parts.append(_PartState(part, parameters))
+
+
+def _into(record: Record, name: str) -> Callable[[list[float]], None]:
+    def arrived(numbers: list[float]) -> None:
+        setattr(record, name, numbers[0])
+
+    return arrived

@@ -1,0 +1,87 @@
+"""Live judging: feeds recorded blocks to the same Diagnoser that `analyze` uses, seldom enough not to be noticed."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lossdoctor.capture.rows import merged
+from lossdoctor.diagnosis import Diagnoser
+from lossdoctor.findings import Diagnosis, Finding
+from lossdoctor.rulebook import Rulebook
+from lossdoctor.runs.events import FindingEvent
+from lossdoctor.runs.info import RunInfo, facts
+from lossdoctor.runs.tables import Block
+
+__all__ = ["LiveJudge"]
+
+_LOG = logging.getLogger("lossdoctor")
+_LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "benign": logging.DEBUG}
+
+_REST = 500.0
+"""After judging, as many times as long as it took is left to the training."""
+_TOLD_EPISODES = 3
+"""Episodes of one rule that are logged; all are in the diagnosis."""
+
+
+class LiveJudge:
+    """Judges a run while it is recorded.
+
+    `act`, if given, gets each batch of new findings, after they were logged and recorded.
+    """
+
+    def __init__(self, rulebook: Rulebook, info: RunInfo, *, event: Callable[[FindingEvent], None]) -> None:
+        self.diagnoser = Diagnoser(rulebook, run_facts=facts(info), layers=[layer.name for layer in info.model.layers])
+        self._event = event
+        self._blocks: list[Block] = []
+        self._next = 0.0
+        self._told: dict[str, int] = {}
+
+    def add(self, block: Block) -> None:
+        """Take in rows, to be judged later."""
+        self._blocks.append(block)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the training has had its time since the last judging."""
+        return time.perf_counter() >= self._next
+
+    def judge(self) -> list[Finding]:
+        """Judge what was added; log and record what is new."""
+        if not self._blocks:
+            return []
+        began = time.perf_counter()
+        blocks, self._blocks = self._blocks, []
+        block = merged(blocks)
+        findings = self.diagnoser.observe(block)
+        step = max((float(table.step[-1]) for table in (block.steps, block.evaluations) if len(table)), default=0.0)
+        for finding in findings:
+            self._tell(finding, step)
+        ended = time.perf_counter()
+        self._next = ended + _REST * (ended - began)
+        return findings
+
+    def diagnosis(self, *, run: str, status: str, interventions: Sequence[Any], config: Mapping[str, Any]) -> Diagnosis:
+        """Everything there is to say so far."""
+        self.judge()
+        return self.diagnoser.diagnosis(run=run, status=status, interventions=interventions, config=config)
+
+    def _tell(self, finding: Finding, step: float) -> None:
+        self._event(
+            FindingEvent(
+                rule=finding.rule,
+                severity=finding.severity,
+                since=finding.since,
+                detected=finding.detected,
+                message=finding.message,
+                step=step,
+                time=time.time(),
+            )
+        )
+        told = self._told[finding.rule] = self._told.get(finding.rule, 0) + 1
+        if told > _TOLD_EPISODES:
+            return
+        level = _LEVELS[finding.severity]
+        _LOG.log(level, "lossdoctor: %s: %s (step %d)", finding.severity, finding.message, finding.detected)
+        for prescription in finding.prescriptions:
+            _LOG.log(level, "lossdoctor: help: %s", prescription.advice)

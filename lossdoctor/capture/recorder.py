@@ -1,0 +1,324 @@
+"""The recorder: joins what the hooks read and what the loop reports to rows, one for each optimizer step."""
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lossdoctor.capture.faults import Faults
+from lossdoctor.capture.hooks import OptimizerTap, TapContext
+from lossdoctor.capture.losses import LossWatch
+from lossdoctor.capture.names import Layer
+from lossdoctor.capture.record import EvaluationRecord, Record, layer_row, step_row
+from lossdoctor.capture.ring import host_number
+from lossdoctor.capture.rows import Rows
+from lossdoctor.capture.scaler import ScalerWatch
+from lossdoctor.capture.schedule import Cadence, SampleSteps
+from lossdoctor.capture.timing import StopWatch
+
+__all__ = ["Recorder"]
+
+_LOG = logging.getLogger("lossdoctor")
+
+_IDLE_CALLS = 16
+_IDLE_BACKWARDS = 1024
+"""Calls of step without an optimizer step before it is mentioned: without and with backward passes in between."""
+_BAD_GRADIENT_ROWS = 16
+"""Layer rows written in a row for gradients that are not finite: the first says where it began."""
+
+
+class Recorder:
+    """Makes rows. `rows` holds the finished ones until they are taken; nothing here touches a disk.
+
+    `reads_at_once` has every loss in host memory read when it is reported, for a doctor who must know at each step.
+    """
+
+    def __init__(
+        self,
+        optimizers: Sequence[Optimizer],
+        *,
+        layers: Sequence[Layer] = (),
+        scaler: Any = None,
+        faults: Faults,
+        grad_norm_every: int | None = None,
+        reads_at_once: bool = False,
+    ) -> None:
+        self.rows = Rows()
+        self.watch = StopWatch()
+        self.cadence = Cadence(grad_norm_every)
+        self.step = 0
+        """The step of the last record."""
+        self.saw_non_finite_loss = False
+        """Whether a loss became NaN or infinite since this was last set to False."""
+        self._losses = LossWatch()
+        self._reads_at_once = reads_at_once
+        self.last_loss_is_finite: bool | None = None
+        """Whether the last loss that was read was finite; None if none was."""
+        self._scaler = ScalerWatch(scaler)
+        self._context = TapContext(self._scaler, faults, optimizers=len(optimizers))
+        self._context.roll = self._roll
+        self._context.several_groups = sum(len(optimizer.param_groups) for optimizer in optimizers) > 1
+        self._layers = len(layers)
+        layer_numbers = {id(parameter): at for at, layer in enumerate(layers) for parameter in layer.parameters}
+        self._taps: list[OptimizerTap] = []
+        groups = 0
+        for number, optimizer in enumerate(optimizers):
+            tap = OptimizerTap(number, optimizer, self._context, layers=layer_numbers, first_group=groups)
+            self._taps.append(tap)
+            groups += len(optimizer.param_groups)
+        self._sample_steps = SampleSteps()
+        self._row = 0
+        self._sample_row = 0
+        self._sample_pending = False
+        self._queue: deque[Record | EvaluationRecord] = deque()
+        self._bad_rows = 0
+        self._is_finite = True
+        self._idle_calls = self._idle_backwards = 0
+        self._is_stepless = not optimizers
+        self._warned: set[str] = set()
+        self._multipliers: Sequence[float] = ()
+        self._open()
+
+    def close(self) -> None:
+        """Finish the last record if the loop reported it, wait for its numbers, take out every hook."""
+        record = self._context.record
+        if record.calls and (record.fired or self._is_stepless):
+            self._finish(record, self._multipliers)
+        self.collect(lag=0)
+        for tap in self._taps:
+            tap.remove()
+
+    # -- what the loop reports
+
+    def report(
+        self,
+        loss: Any,
+        *,
+        samples: float | None,
+        tokens: float | None,
+        metrics: Mapping[str, Any] | None,
+        multipliers: Sequence[float] = (),
+    ) -> None:
+        """Take in one call of monitor.step. It finishes a record if an optimizer stepped, or was skipped, since."""
+        context = self._context
+        record = context.record
+        skipped = not record.fired and context.uses_scaler and self._scaler.attempted()
+        record.calls += 1
+        if isinstance(loss, Mapping):
+            for name, value in loss.items():
+                self._note(record, f"train_loss_{name}", value)
+        elif loss is not None:
+            self._note(record, "train_loss", loss)
+        if samples is None and self.watch.batch_size is not None:
+            samples, self.watch.batch_size = self.watch.batch_size, None
+        if samples is not None:
+            record.samples = samples + (record.samples or 0.0)
+        if tokens is not None:
+            record.tokens = tokens + (record.tokens or 0.0)
+        if metrics:
+            for name, value in metrics.items():
+                self._note(record, name if name.startswith("train_") else f"train_{name}", value)
+        if record.fired or skipped:
+            record.skipped = skipped
+            self._is_stepless = False
+            self._idle_calls = self._idle_backwards = 0
+            self._finish(record, multipliers)
+        elif self._is_stepless or self._is_idle():
+            self._finish(record, multipliers)
+
+    def evaluated(self, loss: Any, metrics: Mapping[str, Any]) -> None:
+        """Take in one validation, after the last finished step."""
+        if self._context.record.calls:
+            self._roll()
+        record = EvaluationRecord(float(self.step), time.time())
+        named = {name if name.startswith("val_") else f"val_{name}": value for name, value in metrics.items()}
+        if loss is not None:
+            named["val_loss"] = loss
+        for name, value in named.items():
+            if (number := self._scalar(name, value)) is not None:
+                self._read(number, record, _Setter(record.values, name))
+        if record.values or record.waiting:
+            self._queue.append(record)
+        self.watch.restart()
+
+    def collect(self, *, lag: int | None = None) -> None:
+        """Move what has arrived from the devices into `rows`; with `lag`, wait for all but the newest shipments."""
+        drain = self._context.drain
+        changed = self._losses.changed() if self._losses.is_patient else []
+        drain.ship()
+        if lag is None:
+            drain.deliver()
+        else:
+            drain.wait(newest=lag)
+        for record in changed:
+            record.losses.clear()
+        self._pump()
+
+    @property
+    def unread(self) -> int:
+        """Records that were finished but not collected."""
+        return len(self._queue)
+
+    @property
+    def is_on_host(self) -> bool:
+        """Whether everything read so far was in host memory."""
+        return self._context.drain.is_on_host
+
+    def resume(self, step: int) -> None:
+        """Go on counting after `step`."""
+        self.step = self._row = self._sample_row = step
+        self._open()
+
+    # -- records
+
+    def _open(self) -> None:
+        row = self._row
+        if row >= self._sample_row:
+            self._sample_pending = True
+            self._sample_row = self._sample_steps.after(row)
+        due = self._sample_pending
+        self._context.record = Record(
+            samples_due=due, norms_due=due or self.step % self.cadence.every == 0 or not self._is_finite
+        )
+
+    def _roll(self) -> None:
+        """Finish the record where the loop reports its loss before the optimizer steps."""
+        record = self._context.record
+        if record.fired:
+            self._finish(record, self._multipliers)
+        elif self._context.uses_scaler and self._scaler.attempted():
+            record.skipped = True
+            self._finish(record, self._multipliers)
+
+    def _finish(self, record: Record, multipliers: Sequence[float] = ()) -> None:
+        context = self._context
+        self.step += record.attempts if record.attempts and len(self._taps) == 1 else 1
+        record.step, record.time = self.step, time.time()
+        record.step_time = self.watch.lap(record.values)
+        if record.fired:
+            self._sample_pending = False
+            if multipliers:
+                record.multiplier = next((by for at, by in enumerate(multipliers) if record.fired >> at & 1), 1.0)
+        elif record.skipped:
+            record.micro_batches = max(tap.backwards for tap in self._taps)
+            for tap in self._taps:
+                tap.skipped()
+        if context.uses_scaler:
+            self._scaler.settle()
+        if not self.cadence.settled:
+            if record.step_time is not None:
+                self.cadence.add(record.step_time, context.norm_seconds)
+            context.norm_seconds = 0.0
+        self._is_finite = self.last_loss_is_finite is not False
+        self._row += 1
+        self._queue.append(record)
+        self._multipliers = multipliers
+        self._open()
+
+    def _pump(self) -> None:
+        """Make rows of the records whose numbers have all arrived, in order."""
+        while self._queue and not self._queue[0].waiting:
+            record = self._queue.popleft()
+            if isinstance(record, Record):
+                self._complete(record)
+            else:
+                self.rows.evaluations.append({"step": record.step, "time": record.time, **record.values})
+
+    def _complete(self, record: Record) -> None:
+        row = step_row(record, uses_scaler=self._context.uses_scaler, several_losses=len(self._taps) > 1)
+        if self._losses.is_patient and "train_loss" in row:
+            self._judge_loss(row["train_loss"])
+        self.rows.steps.append(row)
+        norm = row.get("grad_norm", 0.0)
+        self._bad_rows = 0 if math.isfinite(norm) else self._bad_rows + 1
+        if record.parameters or 0 < self._bad_rows <= _BAD_GRADIENT_ROWS:
+            layers = layer_row(record, self._context.parts, self._layers) if self._layers else {}
+            if layers:
+                self.rows.layers.append((record.step, record.time, layers))
+
+    def _is_idle(self) -> bool:
+        """Whether calls have gone on for so long without an optimizer step that there will be none."""
+        if self._context.backwards:
+            self._context.backwards = 0
+            self._idle_backwards += 1
+        else:
+            self._idle_calls += 1
+        if self._idle_calls < _IDLE_CALLS and self._idle_backwards < _IDLE_BACKWARDS:
+            return False
+        self._is_stepless = True
+        calls = self._idle_calls + self._idle_backwards
+        self._warn(
+            "steps",
+            f"no step of the Monitor's optimizer in {calls} calls of monitor.step; give Monitor the optimizer that the "
+            "loop steps. Until then every call is recorded as one step",
+        )
+        return True
+
+    # -- numbers
+
+    def _note(self, record: Record, name: str, value: Any) -> None:
+        number = self._scalar(name, value)
+        if number is None:
+            return
+        if not isinstance(number, Tensor):
+            self._take(record, name, number)
+        elif not number.is_cpu:
+            self._context.drain.scalar(number, record, record.list_of(name).extend)
+        elif name != "train_loss" or number.ndim or self._reads_at_once:
+            self._take(record, name, host_number(number))
+        elif self._losses.is_patient:
+            self._context.drain.later(self._losses.keep(number, record), record, record.losses.extend)
+        else:
+            self._take(record, name, host_number(self._losses.keep(number, record)))
+
+    def _take(self, record: Record, name: str, number: float) -> None:
+        record.list_of(name).append(number)
+        if name == "train_loss":
+            self._judge_loss(number)
+
+    def _judge_loss(self, loss: float) -> None:
+        was_finite, self.last_loss_is_finite = self.last_loss_is_finite, math.isfinite(loss)
+        if was_finite is not False and not self.last_loss_is_finite:
+            self.saw_non_finite_loss = True
+
+    def _read(self, number: "Tensor | float", record: Record | EvaluationRecord, sink: Any) -> None:
+        if isinstance(number, Tensor):
+            self._context.drain.scalar(number, record, sink)
+        else:
+            sink([number])
+
+    def _scalar(self, name: str, value: Any) -> "Tensor | float | None":
+        """The value as a float or a tensor of one element; None, with one warning, if it is no such thing."""
+        if isinstance(value, Tensor):
+            if value.numel() == 1 and not value.is_complex():
+                return value
+            what = f"of shape {tuple(value.shape)}"
+        else:
+            try:
+                return float(value)
+            except (TypeError, ValueError):
+                what = f"of type {type(value).__name__}"
+        self._warn(name, f"{name} {what} is not one number and is not recorded; report its mean, e.g. value.mean()")
+        return None
+
+    def _warn(self, topic: str, message: str) -> None:
+        if topic not in self._warned:
+            self._warned.add(topic)
+            _LOG.warning("lossdoctor: %s", message)
+
+
+class _Setter:
+    """Puts an arrived number into a dictionary."""
+
+    __slots__ = ("_name", "_values")
+
+    def __init__(self, values: dict[str, float], name: str) -> None:
+        self._values, self._name = values, name
+
+    def __call__(self, numbers: list[float]) -> None:
+        self._values[self._name] = numbers[0]

@@ -1,0 +1,65 @@
+"""When what is measured: sample steps, and the cadence of the gradient norms. Both follow rows, not time."""
+
+import statistics
+
+__all__ = ["CADENCES", "Cadence", "SampleSteps"]
+
+CADENCES = (1, 2, 4, 8, 16)
+"""The gradient norms are read at every k-th step, k out of these."""
+
+_CALIBRATION_STEPS = 50
+_SHARE = 0.006
+"""Share of a step that gradient norms may take; what is left of one per cent is for the rest of the Monitor."""
+
+_SHRINK = 20
+_LEAST = 2
+_EVERY = 1000
+
+
+class SampleSteps:
+    """The rows at which parameters, updates and layers are measured.
+
+    One at the start of each interval of the geometric partition that the rules' `interval` clock uses (an interval
+    that starts at row r holds max(2, r // 20) rows), so each interval has one, and one in every 1,000 rows.
+    """
+
+    def __init__(self) -> None:
+        self._start = 0
+
+    def is_due(self, row: int) -> bool:
+        """Whether row `row` (from 0, asked in ascending order) is a sample step."""
+        while self._start < row:
+            self._start += max(_LEAST, self._start // _SHRINK)
+        return row == self._start or row % _EVERY == 0
+
+    def after(self, row: int) -> int:
+        """The first sample step after row `row`."""
+        row += 1
+        while not self.is_due(row):
+            row = min(self._start, row - row % _EVERY + _EVERY)
+        return row
+
+
+class Cadence:
+    """How often gradient norms are read: every step at first, then at every `every`-th, fixed after 50 steps.
+
+    `every` is the smallest of `CADENCES` that keeps the cost within 0.6 % of a step. It is fixed once, so that no
+    recorded number depends on the speed of the machine after that.
+    """
+
+    def __init__(self, pinned: int | None = None) -> None:
+        self.every = pinned or 1
+        self.settled = pinned is not None
+        self._costs: list[float] = []
+        self._steps: list[float] = []
+
+    def add(self, step_time: float, cost: float) -> None:
+        """Take in a step of `step_time` seconds in which gradient norms took `cost` seconds."""
+        self._costs.append(cost)
+        self._steps.append(step_time)
+        if len(self._steps) < _CALIBRATION_STEPS:
+            return
+        budget = _SHARE * statistics.median(self._steps)
+        typical = statistics.median(self._costs)
+        self.every = next((every for every in CADENCES if typical <= every * budget), CADENCES[-1])
+        self.settled = True

@@ -1,0 +1,225 @@
+"""A session: one training being recorded, judged and, if asked, treated. It owns everything but the loop."""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from lossdoctor.capture.faults import Faults
+from lossdoctor.capture.live import LiveJudge
+from lossdoctor.capture.recorder import Recorder
+from lossdoctor.diagnosis import Diagnoser
+from lossdoctor.findings import Diagnosis, Finding
+from lossdoctor.runs.events import Intervention, Mark
+from lossdoctor.runs.info import Status
+from lossdoctor.runs.reader import read_run
+from lossdoctor.runs.writer import RunWriter
+
+__all__ = ["Doctor", "Session"]
+
+_LOG = logging.getLogger("lossdoctor")
+
+_FLUSH_SECONDS = 0.5
+_FLUSH_ROWS = 256
+_TREAT_STEPS = 8
+"""Steps between two judgings in auto."""
+
+
+class Doctor(Protocol):
+    """As much of a Remediator as a session needs."""
+
+    @property
+    def multipliers(self) -> list[float]:
+        """What each optimizer's learning rate is multiplied by."""
+
+    def after_step(self, step: float, *, finite: bool | None) -> None:
+        """An optimizer step is over."""
+
+    def evaluated(self, step: float, values: Mapping[str, float]) -> None:
+        """An evaluation is over."""
+
+    def act(self, findings: Sequence[Finding], step: float) -> None:
+        """There are new findings."""
+
+    def settle(self, judge: Diagnoser, step: float) -> None:
+        """The findings were judged again."""
+
+    def close(self) -> None:
+        """Take out the hooks."""
+
+
+class Session:
+    """One training. `judge` is None where nothing is judged live, `doctor` where nothing is treated."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        writer: RunWriter,
+        faults: Faults,
+        *,
+        make_judge: Callable[[], LiveJudge] | None = None,
+    ) -> None:
+        self.recorder = recorder
+        self.writer = writer
+        self.judge = make_judge() if make_judge else None
+        self.doctor: Doctor | None = None
+        self.interventions: dict[int, Intervention] = {}
+        self.best: tuple[float, float] | None = None
+        """Step and value of the lowest validation loss."""
+        self._make_judge = make_judge
+        self._faults = faults
+        self._treat = faults.guard("remedies", self._treat_findings)
+        self._judging = faults.guard("live judging", self._judge)
+        self._flushed = time.perf_counter()
+        self._fault_told = False
+        self._closed = False
+        self._process = os.getpid()
+        self._untreated: list[Finding] = []
+
+    # -- what the loop does
+
+    def step(
+        self, loss: Any, *, samples: float | None, tokens: float | None, metrics: Mapping[str, Any] | None
+    ) -> None:
+        """Take in a call of monitor.step."""
+        recorder, doctor = self.recorder, self.doctor
+        before = recorder.step
+        multipliers = doctor.multipliers if doctor else ()
+        recorder.report(loss, samples=samples, tokens=tokens, metrics=metrics, multipliers=multipliers)
+        if recorder.step == before:
+            return
+        if doctor:
+            self._treat("step")
+            if not recorder.is_on_host:
+                return  # which rows are judged at the next treatment must not depend on time
+        is_late = time.perf_counter() - self._flushed > _FLUSH_SECONDS
+        if is_late or recorder.saw_non_finite_loss or recorder.unread >= _FLUSH_ROWS:
+            self.flush()
+
+    def evaluated(self, loss: Any, metrics: Mapping[str, Any]) -> None:
+        """Take in a call of monitor.evaluation."""
+        recorder = self.recorder
+        recorder.evaluated(loss, metrics)
+        recorder.collect(lag=0 if self.doctor else None)
+        for row in recorder.rows.evaluations:
+            value = row.get("val_loss", math.nan)
+            if math.isfinite(value) and (self.best is None or value < self.best[1]):
+                self.best = (row["step"], value)
+        if self.doctor:
+            self._treat("evaluation")
+        else:
+            self.flush()
+
+    def epoch(self) -> None:
+        """Take in the beginning of an epoch."""
+        self.mark("epoch")
+
+    def mark(self, name: Any, detail: str = "") -> None:
+        """Name this moment."""
+        self.writer.event(Mark(name=name, step=float(self.recorder.step), time=time.time(), detail=detail))
+
+    def intervened(self, intervention: Intervention) -> None:
+        """Take in what the doctor did."""
+        self.interventions[intervention.id] = intervention
+        self.writer.event(intervention)
+
+    # -- rows on their way
+
+    def flush(self, *, at_once: bool = False, lag: int | None = None) -> None:
+        """Hand finished rows to the writer, and judge them if it is time or has to be `at_once`.
+
+        `lag` is as in Recorder.collect: None never waits for a device.
+        """
+        self._flushed = time.perf_counter()
+        recorder = self.recorder
+        recorder.collect(lag=lag)
+        at_once = at_once or recorder.saw_non_finite_loss
+        recorder.saw_non_finite_loss = False
+        if recorder.rows:
+            block = recorder.rows.take()
+            self.writer.info.grad_norm_every = recorder.cadence.every
+            self.writer.write(block)
+            if self.judge:
+                self.judge.add(block)
+        self._warn_of_disk()
+        if self.judge and (at_once or (self.doctor is None and self.judge.is_due)):
+            self._judging()
+
+    def _judge(self) -> None:
+        if self.judge:
+            found = self.judge.judge()
+            if found:
+                self.writer.flush()
+            if self.doctor:
+                self._untreated.extend(found)
+
+    def _treat_findings(self, occasion: str) -> None:
+        """Judge and act at fixed steps, so that what is done does not depend on the speed of the machine."""
+        recorder, doctor = self.recorder, self.doctor
+        if doctor is None or self.judge is None:
+            return
+        step = float(recorder.step)
+        if occasion == "step":
+            doctor.after_step(step, finite=recorder.last_loss_is_finite)
+            if recorder.step % _TREAT_STEPS and not recorder.saw_non_finite_loss:
+                return
+            lag = 1
+        else:
+            lag = 0
+            values: dict[str, float] = {}
+            for row in recorder.rows.evaluations:
+                values = {name: value for name, value in row.items() if name not in {"step", "time"}}
+            doctor.evaluated(step, values)
+        self.flush(at_once=True, lag=lag)
+        findings, self._untreated = self._untreated, []
+        doctor.act(findings, step)
+        doctor.settle(self.judge.diagnoser, step)
+
+    # -- what the user asks
+
+    def diagnosis(self) -> Diagnosis | None:
+        """The diagnosis so far; None where nothing is judged."""
+        if self.judge is None:
+            return None
+        self.flush(lag=0)
+        return self.judge.diagnosis(
+            run=str(self.writer.directory),
+            status=self.writer.info.status,
+            interventions=list(self.interventions.values()),
+            config=self.writer.info.config,
+        )
+
+    def resume(self, step: int) -> None:
+        """Go on after `step` of this or an earlier process; rows beyond it are superseded, also for the judge."""
+        self.flush(lag=0)
+        self.recorder.resume(step)
+        self.writer.resume(float(step))
+        if self._make_judge and self.writer.fault is None:
+            self.judge = self._make_judge()
+            for block in read_run(self.writer.directory).blocks():
+                self.judge.add(block)
+            self._judging()
+
+    def close(self, status: Status = "finished", *, mark: tuple[str, str] | None = None) -> None:
+        """Write what is left and let go of the model. Only the first call counts, and no forked child's."""
+        if self._closed or os.getpid() != self._process:
+            return
+        self._closed = True
+        if self.doctor:
+            self._faults.guard("the end of the remedies", self.doctor.close)()
+        self._faults.guard("the end of the recording", self._finish)(mark)
+        self.writer.close(status)
+        self._warn_of_disk()
+
+    def _finish(self, mark: tuple[str, str] | None) -> None:
+        self.recorder.close()
+        self.flush(at_once=True)
+        if mark:
+            self.mark(*mark)
+
+    def _warn_of_disk(self) -> None:
+        if self.writer.fault and not self._fault_told:
+            self._fault_told = True
+            _LOG.warning("lossdoctor: %s; the training is not affected", self.writer.fault)

@@ -1,0 +1,301 @@
+"""Monitor: what a training loop talks to."""
+
+import os
+import sys
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lossdoctor.capture.environment import describe
+from lossdoctor.capture.faults import Faults
+from lossdoctor.capture.live import LiveJudge
+from lossdoctor.capture.names import layers_of
+from lossdoctor.capture.recorder import Recorder
+from lossdoctor.capture.scaler import ScalerWatch
+from lossdoctor.capture.session import Session
+from lossdoctor.capture.timing import Batches
+from lossdoctor.configuration import find_configuration
+from lossdoctor.errors import UsageError
+from lossdoctor.findings import Diagnosis
+from lossdoctor.remedies.policy import Best, Remediator
+from lossdoctor.rulebook import Rulebook
+from lossdoctor.runs.info import Status
+from lossdoctor.runs.layout import new_run_directory
+from lossdoctor.runs.writer import RunWriter
+
+__all__ = ["Monitor", "Remediate"]
+
+Remediate: TypeAlias = Literal["off", "suggest", "auto"]
+_T = TypeVar("_T")
+
+
+class Monitor:
+    """Records a training into a run directory, judges it while it runs, and in `auto` treats it.
+
+        with Monitor(model, optimizer, run_dir="runs/baseline") as monitor:
+            for epoch in range(epochs):
+                for x, y in monitor.batches(train_loader):
+                    loss = criterion(model(x), y)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    monitor.step(loss, samples=len(x))
+                monitor.evaluation(loss=validate(model))
+
+    In `off` and `suggest` the training is bit-identical to one without a Monitor. A fault of the Monitor's own is
+    logged once as a warning and never reaches the loop. With LOSSDOCTOR=off in the environment nothing is recorded.
+
+    Args:
+        model: The model; its modules that own parameters are the layers of the report.
+        optimizer: The optimizer, or all of them where there are several.
+        run_dir: Where to record; default a new `runs/<date>-<time>`. A directory that holds a run gets a new attempt.
+        scheduler: The learning-rate scheduler, for the record only.
+        scaler: The GradScaler, where there is one: gradients are recorded unscaled, skipped steps as such.
+        total_steps: Optimizer steps the training is planned for; default what the scheduler states, if it does.
+        remediate: "off" records; "suggest" (default) also judges and logs findings with what to do about them; "auto"
+            does what is safe.
+        config: What the run's owner wants to find in run.json.
+        also: Further objects with a state_dict that a rewind has to take back, such as an EMA of the weights.
+        grad_norm_every: Record gradient norms at every k-th step; default: chosen after 50 steps so that their cost
+            stays below 0.6 % of a step, and 1 in `auto`.
+
+    Raises:
+        UsageError: An argument is of the wrong kind.
+        RunDirectoryError: run_dir cannot be written, or another Monitor is recording there.
+        ConfigurationError, RuleError: lossdoctor.toml or a rule file it names is wrong.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | Sequence[Optimizer],
+        run_dir: str | PathLike[str] | None = None,
+        *,
+        scheduler: Any = None,
+        scaler: Any = None,
+        total_steps: int | None = None,
+        remediate: Remediate = "suggest",
+        config: Mapping[str, Any] | None = None,
+        also: Sequence[Any] = (),
+        grad_norm_every: int | None = None,
+    ) -> None:
+        _check(model, remediate, grad_norm_every)
+        self._optimizers = _optimizers(optimizer)
+        self._model = model
+        self._scaler = scaler
+        self._session: Session | None = None
+        self._remediator: Remediator | None = None
+        self._faults = Faults()
+        if os.environ.get("LOSSDOCTOR", "").lower() == "off":
+            return
+        layers = layers_of(model)
+        if not layers:
+            self._faults.note(f"{type(model).__name__} has no parameters; only what the loop reports is recorded")
+        watch = ScalerWatch(scaler)
+        info = describe(
+            model,
+            self._optimizers,
+            layers,
+            scheduler=scheduler,
+            uses_scaler=watch.is_enabled,
+            total_steps=total_steps,
+            config=config,
+        )
+        info.remediate = remediate
+        rulebook = None
+        if remediate != "off":
+            settings = find_configuration()
+            rulebook = Rulebook.load(settings.rules, settings.thresholds, settings.ignore)
+        directory = new_run_directory() if run_dir is None else Path(run_dir)
+        writer = RunWriter(directory, info, rank=info.rank)
+        if remediate == "auto":
+            # Before the recorder: its hooks are to see the learning rate that the remedies put in force.
+            self._remediator = Remediator(
+                model=model,
+                optimizers=self._optimizers,
+                scaler=scaler if watch.is_enabled else None,
+                also=also,
+                total_steps=info.total_steps,
+                record=lambda intervention: session.intervened(intervention),  # noqa: PLW0108 - made further down
+            )
+            grad_norm_every = grad_norm_every or 1
+        recorder = Recorder(
+            self._optimizers,
+            layers=layers,
+            scaler=scaler,
+            faults=self._faults,
+            grad_norm_every=grad_norm_every,
+            reads_at_once=remediate == "auto",
+        )
+        if self._remediator is not None:
+            self._remediator.block_last()  # the recorder is to see the gradients of a step that is skipped
+        session = Session(
+            recorder,
+            writer,
+            self._faults,
+            make_judge=None if rulebook is None else lambda: LiveJudge(rulebook, info, event=writer.event),
+        )
+        session.doctor = self._remediator
+        self._session = session
+        self._step = self._faults.guard("monitor.step", session.step)
+        self._evaluation = self._faults.guard("monitor.evaluation", session.evaluated)
+        self._finalizer = weakref.finalize(self, _close_at_exit, session)
+
+    # -- what the loop reports
+
+    def step(
+        self,
+        loss: Tensor | float | Mapping[str, Tensor | float] | None = None,
+        *,
+        samples: int | None = None,
+        tokens: int | None = None,
+        metrics: Mapping[str, Tensor | float] | None = None,
+    ) -> None:
+        """Report one optimizer step, or one micro-batch where gradients are accumulated.
+
+        Calls without an optimizer step in between are merged: losses and metrics averaged, samples and tokens summed.
+
+        Args:
+            loss: The training loss as backward got it (a scalar tensor or a number), or several by name.
+            samples: Samples of the batch; default what `batches` saw.
+            tokens: Tokens of the batch.
+            metrics: More numbers of the batch; {"accuracy": a} is recorded as train_accuracy.
+        """
+        if self._session is not None:
+            self._step(loss, samples=samples, tokens=tokens, metrics=metrics)
+
+    def evaluation(self, loss: Tensor | float | None = None, **metrics: Tensor | float) -> None:
+        """Report one validation: `evaluation(loss=val_loss, accuracy=a)` is recorded as val_loss and val_accuracy."""
+        if self._session is not None:
+            self._evaluation(loss, metrics)
+
+    def batches(self, loader: Iterable[_T]) -> Iterable[_T]:
+        """The training loader, with every wait for a batch timed and every epoch marked."""
+        if self._session is None:
+            return loader
+        return Batches(loader, self._session.recorder.watch, self._faults.guard("epochs", self._session.epoch))
+
+    def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> Tensor:
+        """Clip the gradients of all parameters as `torch.nn.utils.clip_grad_norm_` does, and return their norm.
+
+        With a GradScaler they are unscaled first, if they were not yet. Works with LOSSDOCTOR=off too.
+        """
+        watch = ScalerWatch(self._scaler)
+        if watch.is_enabled:
+            for optimizer in self._optimizers:
+                parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+                if watch.is_ready(optimizer) and any(parameter.grad is not None for parameter in parameters):
+                    self._scaler.unscale_(optimizer)
+        return torch.nn.utils.clip_grad_norm_(self._model.parameters(), max_norm, norm_type)
+
+    # -- what the loop may ask
+
+    @property
+    def run_dir(self) -> Path | None:
+        """Where rows are written: the attempt's directory; None with LOSSDOCTOR=off."""
+        return None if self._session is None else self._session.writer.directory
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the loop should end. Always False except in `auto`."""
+        return self._remediator is not None and self._remediator.should_stop
+
+    @property
+    def best(self) -> Best | None:
+        """Step and value of the lowest validation loss so far."""
+        if self._remediator is not None:
+            return self._remediator.best
+        if self._session is None or self._session.best is None:
+            return None
+        return Best(*self._session.best)
+
+    def diagnosis(self) -> Diagnosis:
+        """What is to be said about the run so far. Waits for numbers that are still on a device.
+
+        Raises:
+            UsageError: The Monitor was made with remediate="off", or LOSSDOCTOR=off is set.
+        """
+        found = None if self._session is None else self._session.diagnosis()
+        if found is None:
+            raise UsageError('nothing was judged: make the Monitor with remediate="suggest", or use lossdoctor.analyze')
+        return found
+
+    # -- its life
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint should hold so that a resumed training goes on with this run."""
+        state: dict[str, Any] = {"step": 0 if self._session is None else self._session.recorder.step}
+        if self._remediator is not None:
+            state["remedies"] = self._remediator.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on after the step of `state`: rows recorded beyond it are superseded."""
+        if self._session is not None:
+            self._faults.guard("resuming", self._session.resume)(int(state["step"]))
+        standing = state.get("remedies")
+        if self._remediator is not None and standing is not None:
+            self._remediator.load_state_dict(standing)
+        elif standing is not None:
+            self._faults.note('the checkpoint holds standing remedies that are not in force without remediate="auto"')
+
+    def close(self) -> None:
+        """Write what is left and take out every hook. Safe to call twice; done at exit in any case."""
+        self._end("finished")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            self._end("finished")
+        elif isinstance(error, KeyboardInterrupt | SystemExit):
+            self._end("stopped", ("stop", type(error).__name__))
+        else:
+            self._end("crashed", ("exception", f"{type(error).__name__}: {error}"))
+
+    def _end(self, status: Status, mark: tuple[str, str] | None = None) -> None:
+        if self._session is not None:
+            self._finalizer.detach()
+            self._session.close(status, mark=mark)
+
+
+def _close_at_exit(session: Session) -> None:
+    """End a session nobody closed: the Monitor went out of scope, or the interpreter ends."""
+    error = getattr(sys, "last_value", None) if not hasattr(sys, "ps1") else None
+    if error is None:
+        session.close("finished")
+    elif isinstance(error, KeyboardInterrupt):
+        session.close("stopped", mark=("stop", "KeyboardInterrupt"))
+    else:
+        session.close("crashed", mark=("exception", f"{type(error).__name__}: {error}"))
+
+
+def _optimizers(given: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
+    """The optimizers whose `step` really runs: wrappers that hold another optimizer are looked through."""
+    several = list(given) if isinstance(given, list | tuple) else [given]
+    found = []
+    for optimizer in several:
+        if not isinstance(optimizer, Optimizer):
+            raise UsageError(
+                f"Monitor(model, optimizer): expected a torch optimizer or several, got {type(optimizer).__name__}"
+            )
+        inner = getattr(optimizer, "optimizer", None)
+        found.append(inner if isinstance(inner, Optimizer) else optimizer)
+    return found
+
+
+def _check(model: object, remediate: str, grad_norm_every: int | None) -> None:
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"Monitor(model, optimizer): expected a torch module first, got {type(model).__name__}")
+    if remediate not in get_args(Remediate):
+        raise UsageError(f"remediate={remediate!r}: expected one of {', '.join(get_args(Remediate))}")
+    if grad_norm_every is not None and grad_norm_every < 1:
+        raise UsageError(f"grad_norm_every={grad_norm_every}: expected a positive number of steps, or None")
