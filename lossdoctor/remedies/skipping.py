@@ -1,0 +1,233 @@
+"""Steps that must not be taken, and running statistics that must not be kept: the guard against NaN and Inf."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
+
+from lossdoctor.remedies.finite import CudaReadback, Readback, all_finite, floating, non_finite_flag, on_host
+
+__all__ = ["GoodBuffers", "StepGuard", "Steps"]
+
+SMALL_BUFFER = 65_536
+"""Elements up to which a buffer of an unknown module is copied at every step: larger ones are tables and masks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What is known about an optimizer's steps since the last question.
+
+    `skipped` steps were kept from the weights; `dirty` ones reached them before the gradients were known to be bad.
+    """
+
+    skipped: int = 0
+    dirty: int = 0
+    clean: int = 0
+
+    def __add__(self, other: "Steps") -> "Steps":
+        """The steps of both."""
+        return Steps(self.skipped + other.skipped, self.dirty + other.dirty, self.clean + other.clean)
+
+
+class StepGuard:
+    """Keeps one optimizer's non-finite gradients from its weights and its state.
+
+    * On the host the gradients are looked at before the step; bad ones are taken away for its duration and put back.
+    * A fused optimizer on CUDA gets the answer as `found_inf`, which its kernel reads on the device: no sync.
+    * Any other optimizer on CUDA takes the step; the flag arrives a little later, and those steps are `dirty`.
+
+    Steps that a GradScaler skips by itself are its business and are not counted. Gradients that a closure computes
+    (LBFGS) can only be looked at after the step. Sharded gradients are left alone: ranks would have to agree.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, *, readback: Readback | None = None, on_device: bool | None = None
+    ) -> None:
+        self._optimizer = optimizer
+        self._readback: Readback = CudaReadback() if readback is None else readback
+        self._on_device = on_device
+        self._taken: list[tuple[Tensor, Tensor]] = []
+        self._bad = False
+        self._closure = False
+        self._flag: Tensor | None = None
+        self._found_inf: tuple[Tensor | None] | None = None
+        self._steps = Steps()
+        self._fused = False
+        self._first = True
+
+    def _gradients(self) -> list[Tensor]:
+        gradients = [parameter.grad for group in self._optimizer.param_groups for parameter in group["params"]]
+        if any(gradient is not None and type(gradient) is not Tensor for gradient in gradients):
+            return []  # DTensor and other subclasses
+        return floating(gradients)
+
+    def inspect(self, *, closure: bool) -> bool:
+        """Look at the gradients before a step; True if they are known to be bad and the step will be kept from them."""
+        self._bad, self._closure, self._flag = False, closure, None
+        if closure:
+            return False
+        gradients = self._gradients()
+        if not gradients:
+            return False
+        if self._on_device if self._on_device is not None else not on_host(gradients):
+            self._fused = getattr(self._optimizer, "_step_supports_amp_scaling", False) and all(
+                group.get("fused") for group in self._optimizer.param_groups
+            )
+            self._flag = non_finite_flag(gradients)
+            return False
+        theirs = getattr(self._optimizer, "found_inf", None)
+        if isinstance(theirs, Tensor) and theirs.device.type == "cpu" and bool(theirs):
+            return False  # the scaler skips this step
+        self._bad = not all_finite(gradients)
+        return self._bad
+
+    def block(self) -> None:
+        """Keep bad gradients from the update that follows."""
+        if self._flag is not None and self._fused:
+            theirs = getattr(self._optimizer, "found_inf", None)
+            self._found_inf = (theirs,)
+            found = self._flag
+            if isinstance(theirs, Tensor):
+                found = torch.maximum(theirs.to(found.device, non_blocking=True).to(found.dtype), found)
+                # What the scaler found is the scaler's: only the rest is ours to report.
+                self._flag = self._flag * (theirs.to(found.device, non_blocking=True) == 0)
+            self._optimizer.found_inf = found  # type: ignore[attr-defined]
+        elif self._bad:
+            for group in self._optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        self._taken.append((parameter, parameter.grad))
+                        parameter.grad = None
+
+    def finished(self) -> None:
+        """The step is over: count it."""
+        if self._closure:
+            gradients = self._gradients()
+            bad = bool(gradients) and on_host(gradients) and not all_finite(gradients)
+            self._steps += Steps(dirty=int(bad), clean=int(not bad))
+        elif self._flag is not None:
+            if self._fused:
+                self._clean_first_momentum(self._flag)
+            self._readback.send(self._flag)
+        else:
+            self._steps += Steps(skipped=int(self._bad), clean=int(not self._bad))
+        self._bad, self._closure, self._flag = False, False, None
+
+    def _clean_first_momentum(self, flag: Tensor) -> None:
+        """Make zero what fused SGD leaves uninitialized when its very first step is skipped: the momentum."""
+        if self._first and type(self._optimizer).__name__ == "SGD":
+            for state in self._optimizer.state.values():
+                if isinstance(buffer := state.get("momentum_buffer"), Tensor):
+                    buffer.masked_fill_(flag.to(buffer.device, torch.bool), 0)
+        self._first = False
+
+    def release(self) -> None:
+        """Put gradients and `found_inf` back. Does nothing if nothing was changed."""
+        taken, self._taken = self._taken, []
+        for parameter, gradient in taken:
+            if parameter.grad is None:
+                parameter.grad = gradient
+        if self._found_inf is not None:
+            (theirs,), self._found_inf = self._found_inf, None
+            if theirs is not None:
+                self._optimizer.found_inf = theirs  # type: ignore[attr-defined]
+            elif hasattr(self._optimizer, "found_inf"):
+                del self._optimizer.found_inf
+
+    def collect(self) -> Steps:
+        """What has become known since the last call."""
+        arrived = self._readback.arrived()
+        bad = sum(arrived)
+        steps, self._steps = self._steps, Steps()
+        return steps + Steps(skipped=bad * self._fused, dirty=bad * (not self._fused), clean=len(arrived) - bad)
+
+    def forget(self) -> None:
+        """Forget steps whose effect was undone by a rewind."""
+        self._readback.forget()
+        self._steps = Steps()
+
+
+class GoodBuffers:
+    """The last finite values of a model's floating buffers: BatchNorm's running statistics above all.
+
+    A NaN batch poisons them in the forward pass, whatever happens to the step. Elements that are not finite to begin
+    with (an attention mask of -inf) stay as they are; large tables are left out, a snapshot has those.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._slots = list(_running_buffers(model))
+        self._good: list[Tensor] = []
+        self._masks: set[int] = set()
+        self._flat: Tensor | None = None
+        self.keep()
+
+    def _live(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The buffers as they are now, on the host and on CUDA.
+
+        `.data`, because BatchNorm's own kernel does not count its writes as versions; if ours did, a graph that is
+        still alive would refuse its backward pass.
+        """
+        found = [owner.get(name) for owner, name in self._slots]
+        buffers = [buffer.data for buffer in found if buffer is not None]
+        here = [buffer for buffer in buffers if buffer.device.type == "cpu"]
+        return here, [buffer for buffer in buffers if buffer.is_cuda]
+
+    def are_finite(self) -> bool:
+        """Whether the buffers on the host are finite now, as far as they were before."""
+        live, _ = self._live()
+        return all_finite([buffer for number, buffer in enumerate(live) if number not in self._masks])
+
+    def _matches(self, live: list[Tensor]) -> bool:
+        return [(one.shape, one.dtype) for one in live] == [(one.shape, one.dtype) for one in self._good]
+
+    def keep(self) -> bool:
+        """Take the present values as good ones: those on the host if all are finite, on CUDA each that is.
+
+        False if those on the host are not finite.
+        """
+        live, on_device = self._live()
+        if not self._matches(live):
+            self._good = [buffer.clone() for buffer in live]
+            self._masks = {number for number, buffer in enumerate(live) if not all_finite([buffer])}
+        if on_device:
+            self._keep_on_device(on_device)
+        if live and not self.are_finite():
+            return False
+        if live:
+            torch._foreach_copy_(self._good, live)
+        return True
+
+    def give_back(self) -> None:
+        """Write the last good values into the buffers on the host; those on CUDA never lose them."""
+        live, _ = self._live()
+        if live and self._matches(live):
+            torch._foreach_copy_(live, self._good)
+
+    def _keep_on_device(self, live: list[Tensor]) -> None:
+        """Keep what is finite and give back what is not, decided on the device: nothing is read on the host."""
+        now = torch.cat([buffer.reshape(-1) for buffer in live])  # widens to the widest dtype: exact both ways
+        if self._flat is None or self._flat.shape != now.shape:
+            self._flat = now
+            return
+        # An element that never was finite is a mask's.
+        self._flat = torch.where(now.isfinite().logical_or(self._flat.isfinite().logical_not()), now, self._flat)
+        pieces = self._flat.split([buffer.numel() for buffer in live])
+        good = [piece.view(buffer.shape) for piece, buffer in zip(pieces, live, strict=True)]
+        torch._foreach_copy_(live, good)
+
+
+def _running_buffers(model: torch.nn.Module) -> Iterator[tuple[dict[str, Tensor | None], str]]:
+    """Floating buffers that a forward pass may write, each once, as (owner's dictionary, name): `.to` replaces them."""
+    seen: set[int] = set()
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            usable = not is_lazy(buffer) and buffer.is_floating_point() and bool(floating([buffer]))
+            if not usable or id(buffer) in seen:
+                continue
+            if isinstance(module, _NormBase) or buffer.numel() <= SMALL_BUFFER:
+                seen.add(id(buffer))
+                yield module._buffers, name  # noqa: SLF001 - the only handle that survives a move to another device

@@ -1,0 +1,179 @@
+"""One treatment at a time: apply it wholly or not at all, watch it, keep it or turn it back and go on to the next."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lossdoctor.findings import Finding
+from lossdoctor.remedies.actions import ACTIONS, Done, Occasion, Patient, Refused
+from lossdoctor.remedies.ledger import Ledger
+from lossdoctor.remedies.treatments import PATIENCE, Course, Judge, Treatment, began, treatments
+
+__all__ = ["Transactions"]
+
+logger = logging.getLogger(__name__)
+
+
+class Transactions:
+    """Begins treatments, judges them and ends them.
+
+    `rewound` is called after a rewind, when its snapshot is in place. After a kept treatment it is `quiet` for
+    `cool_down` steps, or for a twentieth of the steps so far if that is more.
+    """
+
+    def __init__(
+        self, patient: Patient, ledger: Ledger, *, budget: int, cool_down: int, rewound: Callable[[], None]
+    ) -> None:
+        self._patient, self._ledger = patient, ledger
+        self._budget, self._cool_down = budget, cool_down
+        self._rewound = rewound
+        self._spent = 0
+        self._quiet_until = -math.inf
+        self._failed: dict[str, int] = {}
+        """By rule: how many of its treatments have failed or were refused. Those are not tried again."""
+        self.course: Course | None = None
+        """The treatment on probation."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the last kept treatment is too recent for another one that is not urgent."""
+        return self._ledger.step < self._quiet_until
+
+    def begin(
+        self,
+        rule: str,
+        reason: str,
+        ladder: Sequence[Treatment],
+        *,
+        since: float,
+        finding: Finding | None = None,
+        tried: frozenset[float] = frozenset(),
+    ) -> bool:
+        """Apply the first treatment of a ladder that has not failed and is not refused; False if there is none."""
+        reasons = [reason]
+        step = self._ledger.step
+        for number in range(self._failed.get(rule, 0), len(ladder)):
+            if self._is_spent(rule):
+                return False
+            self._failed[rule] = number
+            done = self.apply(ladder[number], Occasion(step=step, since=since, tried=tried))
+            if isinstance(done, Refused):
+                self._failed[rule] = number + 1
+                reasons.append(f"({ladder[number].name}: {done.reason})")
+                logger.info("step %.0f: %s: %s is refused: %s", step, rule, ladder[number].name, done.reason)
+                continue
+            self._spent += 1
+            changes = {name: change for one in done for name, change in one.changes.items()}
+            rewound_to = {one.rewound_to for one in done if one.rewound_to is not None}
+            self.course = Course(
+                ladder[number],
+                rule,
+                finding,
+                self._ledger.write(rule, ladder[number].name, " ".join(reasons), changes),
+                reverts=[one.revert for one in reversed(done) if one.revert is not None],
+                tried=tried | rewound_to,
+            )
+            if self._patient.stopped:
+                self.keep("the best weights are in place")
+            return True
+        logger.warning("step %.0f: %s: nothing more is safe to try. %s", step, rule, " ".join(reasons[1:]))
+        return False
+
+    def at_once(self, rule: str, reason: str, treatment: Treatment, *, since: float) -> bool:
+        """Apply a treatment that needs no probation, as its effect is known; False if it is refused."""
+        if self._is_spent(rule):
+            return False
+        done = self.apply(treatment, Occasion(step=self._ledger.step, since=since))
+        if isinstance(done, Refused):
+            logger.warning("step %.0f: %s: %s is refused: %s", self._ledger.step, rule, treatment.name, done.reason)
+            return False
+        self._spent += 1
+        changes = {name: change for one in done for name, change in one.changes.items()}
+        self._ledger.settle(self._ledger.write(rule, treatment.name, reason, changes), "kept", "it is in place")
+        return True
+
+    def _is_spent(self, rule: str) -> bool:
+        if self._spent < self._budget:
+            return False
+        logger.warning("step %.0f: %s: the budget of %d treatments is spent", self._ledger.step, rule, self._budget)
+        return True
+
+    def apply(self, treatment: Treatment, occasion: Occasion) -> list[Done] | Refused:
+        """All actions of a treatment, or none: what was done is undone if one of them is refused or fails."""
+        done: list[Done] = []
+        # Knobs before weights: they are undone for nothing.
+        for name, arguments in sorted(treatment.actions, key=lambda action: action[0] == "rewind"):
+            result: Done | Refused = Refused(f"there is no action {name}")
+            try:
+                if name in ACTIONS:
+                    result = ACTIONS[name](self._patient, arguments, occasion)
+            except Exception as error:  # a remedy that fails must not break the training
+                logger.warning("step %.0f: %s failed and is undone", occasion.step, name, exc_info=True)
+                result = Refused(f"it failed with {type(error).__name__}: {error}")
+            if isinstance(result, Refused):
+                for one in reversed(done):
+                    one.undo()
+                return result
+            done.append(result)
+        for one in done:
+            if one.rewound_to is not None:
+                self._patient.snapshots.drop_after(one.rewound_to)
+                self._rewound()
+        return done
+
+    def judge(self, judge: Judge) -> None:
+        """Keep the treatment of a finding if it worked; if its time is over, revert it and begin the next."""
+        course = self.course
+        if course is None or course.finding is None:
+            return
+        finding, verify = course.finding, course.treatment.verify
+        ticks = judge.ticks(course.rule)
+        if course.first_tick is None:
+            course.first_tick = ticks
+        passed = ticks - course.first_tick
+        if passed < 1:  # what the judge knows is from before the treatment
+            return
+        over = not judge.active(course.rule)
+        holds = over if verify is None else judge.verified(course.rule, verify)
+        if holds:
+            self.keep("the finding has ended" if verify is None else f"{verify} holds")
+        elif passed >= (course.treatment.within or PATIENCE.get(finding.clock, 1)):
+            if over:
+                self.keep("the finding has ended")
+                return
+            what = "the finding goes on" if verify is None else f"{verify} does not hold"
+            self.revert(f"{what} {passed} {finding.clock} {'tick' if passed == 1 else 'ticks'} later")
+            ladder = treatments(finding.prescriptions, unstable=finding.category == "unstable")
+            self.begin(finding.rule, finding.message, ladder, since=began(finding), finding=finding, tried=course.tried)
+
+    def keep(self, why: str) -> None:
+        """The treatment under way, if any, was a success."""
+        if self.course is not None:
+            self._quiet_until = self._ledger.step + max(self._cool_down, self._ledger.step / 20)
+            self._ledger.settle(self.course.record, "kept", why)
+            self.course = None
+
+    def revert(self, why: str) -> None:
+        """The treatment under way, if any, was none: turn its knobs back. Weights that were rewound stay so."""
+        course, self.course = self.course, None
+        if course is not None:
+            for turn_back in course.reverts:
+                turn_back()
+            self._failed[course.rule] = self._failed.get(course.rule, 0) + 1
+            self._ledger.settle(course.record, "reverted" if course.reverts else "failed", why)
+
+    def close(self) -> None:
+        """Record what is on probation as such."""
+        course, self.course = self.course, None
+        if course is not None:
+            self._ledger.settle(course.record, "pending", "the run ended before the outcome was known")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was spent and what has failed: plain numbers."""
+        return {"spent": self._spent, "failed": dict(self._failed), "quiet_until": self._quiet_until}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with what another process has spent and tried."""
+        self._spent, self._failed = int(state["spent"]), dict(state["failed"])
+        self._quiet_until = float(state["quiet_until"])

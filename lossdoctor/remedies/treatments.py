@@ -1,0 +1,109 @@
+"""From a finding's prescriptions to treatments in order, and one treatment under way: plain data, no torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lossdoctor.findings import SEVERITIES, Finding, Prescription
+from lossdoctor.runs.events import Intervention
+
+__all__ = ["Course", "Judge", "Treatment", "began", "is_treatable", "treatments", "urgency"]
+
+DEEPER = (2, 4, 8)
+"""Powers of the prescribed factor for further attempts: 0.5 becomes 0.25, 0.06, then the floor."""
+
+PATIENCE = {"step": 32, "interval": 4, "evaluation": 2}
+"""Ticks of the rule's clock a treatment has where the rule does not say `within`."""
+
+
+class Judge(Protocol):
+    """Who knows how the patient is: the Diagnoser."""
+
+    def verified(self, rule: str, verify: str) -> bool | None:
+        """Whether a fix's `verify` holds at the rule's latest tick; None while that is undecided."""
+
+    def active(self, rule: str) -> bool:
+        """Whether the finding is still going on."""
+
+    def ticks(self, rule: str) -> int:
+        """Ticks of the rule's clock so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """Actions that are taken together or not at all. `verify` is to hold within `within` ticks of the rule's clock."""
+
+    actions: tuple[tuple[str, Mapping[str, float]], ...]
+    verify: str | None = None
+    within: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The actions' names, joined by a plus sign."""
+        return "+".join(name for name, _ in self.actions)
+
+
+@dataclass(slots=True)
+class Course:
+    """A treatment under way: applied, and on probation until it is kept or reverted.
+
+    `finding` is None for what the guard against non-finite steps began by itself.
+    """
+
+    treatment: Treatment
+    rule: str
+    finding: Finding | None
+    record: Intervention
+    reverts: Sequence[Callable[[], None]]
+    tried: frozenset[float] = frozenset()
+    """Steps of the snapshots gone back to in this course and those before it."""
+    first_tick: int | None = None
+
+
+def is_treatable(finding: Finding) -> bool:
+    """Whether a finding may be acted on: grave enough, still there, and with something safe to do."""
+    grave = SEVERITIES.index(finding.severity) >= SEVERITIES.index("warning")
+    safe = any(one.applicability == "safe" and one.action is not None for one in finding.prescriptions)
+    return grave and not finding.resolved and safe
+
+
+def urgency(finding: Finding) -> tuple[bool, int, float, str]:
+    """The order in which findings are treated: causes, then the gravest, then the earliest."""
+    return finding.explained_by is not None, -SEVERITIES.index(finding.severity), finding.since, finding.rule
+
+
+def treatments(prescriptions: Sequence[Prescription], *, unstable: bool = False) -> list[Treatment]:
+    """The safe prescriptions in order, a `rewind` and the `scale_lr` that follows it as one treatment.
+
+    A rewind alone would replay the same failure. For an unstable run more attempts follow when all have failed: back to
+    an older snapshot, with the last cut of the learning rate squared, and so on.
+    """
+    found: list[Treatment] = []
+    for one in prescriptions:
+        if one.applicability != "safe" or one.action is None:
+            continue
+        actions: tuple[tuple[str, Mapping[str, float]], ...] = ((one.action, one.arguments),)
+        if one.action == "rewind" and "factor" in one.arguments:
+            target = {name: number for name, number in one.arguments.items() if name != "factor"}
+            actions = (("rewind", target), ("scale_lr", {"factor": one.arguments["factor"]}))
+        if one.action == "scale_lr" and found and found[-1].name == "rewind":
+            before = found.pop()
+            judged = one if one.verify is not None or one.within is not None else before
+            found.append(Treatment((*before.actions, *actions), judged.verify, judged.within))
+        else:
+            found.append(Treatment(actions, one.verify, one.within))
+    by_name = {name: arguments for one in found for name, arguments in one.actions}
+    factor = by_name.get("scale_lr", {}).get("factor", 1.0)
+    if unstable and 0 < factor < 1:
+        last = next(one for one in reversed(found) if "scale_lr" in one.name)
+        where = by_name.get("rewind", {})
+        found += [
+            Treatment((("rewind", where), ("scale_lr", {"factor": factor**power})), last.verify, last.within)
+            for power in DEEPER
+        ]
+    return found
+
+
+def began(finding: Finding) -> float:
+    """The step before which all was well, as far as the finding's clock tells: an interval is dated by its end."""
+    return finding.since - max(2.0, finding.since / 20) if finding.clock == "interval" else finding.since
