@@ -1,0 +1,163 @@
+"""The user's settings: lossdoctor.toml, or [tool.lossdoctor] in pyproject.toml.
+
+    fail_on = "warning"               # never, info, warning, error
+    format  = "text"                  # text, json, markdown
+    rules   = ["training/rules"]      # directories with rule files, relative to this file
+    ignore  = ["plateau"]             # rules not to judge by
+
+    [thresholds]
+    overfitting.max_lost = 0.2        # as in: lossdoctor analyze --set overfitting.max_lost=0.2
+
+The nearest file at or above the current directory holds; the command line wins over it.
+"""
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import msgspec
+
+from lossdoctor.errors import ConfigurationError
+from lossdoctor.expressions import nearest
+
+__all__ = ["FAIL_ON", "FORMATS", "Configuration", "FailOn", "Format", "find_configuration", "parse_setting"]
+
+FailOn: TypeAlias = Literal["never", "info", "warning", "error"]
+Format: TypeAlias = Literal["text", "json", "markdown"]
+
+FAIL_ON: tuple[FailOn, ...] = get_args(FailOn)
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+_FILE = "lossdoctor.toml"
+_PROJECT_FILE = "pyproject.toml"
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for a diagnosis unless the command line says otherwise.
+
+    `rules` are absolute directories. `thresholds` maps "rule.threshold" to a number. `path` is the file all this comes
+    from, None where there is none.
+    """
+
+    fail_on: FailOn = "error"
+    format: Format = "text"
+    rules: tuple[Path, ...] = ()
+    ignore: tuple[str, ...] = ()
+    thresholds: Mapping[str, float] = {}
+    path: Path | None = None
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    """The keys of the file."""
+
+    fail_on: FailOn = "error"
+    format: Format = "text"
+    rules: list[str] = []
+    ignore: list[str] = []
+    thresholds: dict[str, Any] = {}
+
+
+def find_configuration(start: Path | None = None) -> Configuration:
+    """The settings for work in directory `start` (default: the current one); the defaults if there is no file.
+
+    A pyproject.toml without [tool.lossdoctor] is passed over. Raises ConfigurationError naming file and key.
+    """
+    start = (start or Path.cwd()).resolve()
+    for directory in (start, *start.parents):
+        own = directory / _FILE
+        if own.is_file():
+            return _configuration(own, _read(own), "")
+        project = directory / _PROJECT_FILE
+        if project.is_file():
+            tables = _read(project).get("tool", {})
+            if isinstance(tables, dict) and "lossdoctor" in tables:
+                return _configuration(project, tables["lossdoctor"], "tool.lossdoctor.")
+    return Configuration()
+
+
+def parse_setting(text: str) -> tuple[str, float]:
+    """A threshold from the command line.
+
+    >>> parse_setting("overfitting.max_lost=0.2")
+    ('overfitting.max_lost', 0.2)
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not all(part.strip() for part in key.split(".", 1)) or "." not in key:
+        raise ConfigurationError(f"--set {text}: expected RULE.THRESHOLD=NUMBER, e.g. overfitting.max_lost=0.2")
+    try:
+        return key.strip(), _number(float(value))
+    except ValueError:
+        raise ConfigurationError(f"--set {text}: '{value}' is not a number") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path}: not TOML: {error}") from None
+
+
+def _configuration(path: Path, data: object, table: str) -> Configuration:
+    try:
+        file = msgspec.convert(data, _File)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{path}: {_readable(str(error), data, table)}") from None
+    return Configuration(
+        fail_on=file.fail_on,
+        format=file.format,
+        rules=tuple(_directory(path, table, name) for name in file.rules),
+        ignore=tuple(file.ignore),
+        thresholds=_thresholds(path, table, file.thresholds),
+        path=path,
+    )
+
+
+def _directory(path: Path, table: str, name: str) -> Path:
+    directory = path.parent / name
+    if not directory.is_dir():
+        raise ConfigurationError(f"{path}: {table}rules: no such directory: {directory}")
+    return directory
+
+
+def _thresholds(path: Path, table: str, tables: Mapping[str, Any]) -> dict[str, float]:
+    """Thresholds as "rule.threshold", whether the file nests them or quotes the dotted key."""
+    found: dict[str, float] = {}
+    for rule, value in tables.items():
+        nested = isinstance(value, dict)
+        inner = {f"{rule}.{name}": number for name, number in value.items()} if nested else {rule: value}
+        for key, number in inner.items():
+            place = f"{path}: {table}thresholds.{key}"
+            if key.count(".") != 1:
+                raise ConfigurationError(f"{place}: expected RULE.THRESHOLD = NUMBER, e.g. overfitting.max_lost = 0.2")
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                raise ConfigurationError(f"{place}: expected a number, got {number!r}")
+            try:
+                found[key] = _number(float(number))
+            except (ValueError, OverflowError):
+                raise ConfigurationError(f"{place}: expected a number, got {number!r}") from None
+    return found
+
+
+def _number(value: float) -> float:
+    if math.isnan(value):
+        raise ValueError(value)
+    return value
+
+
+def _readable(error: str, data: object, table: str) -> str:
+    """The message of msgspec as "key: what is wrong; the remedy"."""
+    message, _, place = error.partition(" - at `$")
+    key = place.strip("`.")
+    if field := re.search(r"unknown field `(.+)`", message):
+        known: Sequence[str] = _File.__struct_fields__
+        hint = nearest(field[1], known) or f"; known keys: {', '.join(known)}"
+        return f"{table.rstrip('.')}{': ' if table else ''}unknown key '{field[1]}'{hint}"
+    choices = {"fail_on": FAIL_ON, "format": FORMATS}.get(key)
+    if choices and isinstance(data, dict) and isinstance(data[key], str):
+        return f"{table}{key}: unknown value '{data[key]}'{nearest(data[key], choices)}; one of {', '.join(choices)}"
+    return f"{table}{key}".rstrip(".") + f": {message[:1].lower()}{message[1:]}"
