@@ -1,0 +1,29 @@
+"""Watches a PyTorch training, says what is wrong with it and since when, and can cure it.
+
+`Monitor` records and cures a training; `analyze` judges what was recorded. Both are imported on first use, so that
+reading and judging import no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lossdoctor.analysis import analyze
+    from lossdoctor.monitor import Monitor
+
+__all__ = ["Monitor", "__version__", "analyze"]
+
+__version__ = "0.1.0"
+
+_HOMES = {"Monitor": "lossdoctor.monitor", "analyze": "lossdoctor.analysis"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        msg = f"module 'lossdoctor' has no attribute '{name}'"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
