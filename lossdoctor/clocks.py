@@ -1,0 +1,314 @@
+"""Records to ticks: the four clocks, the companions of signals on the slower ones, and their alignment.
+
+* `step`: a tick per record.
+* `interval`: a geometric partition of the step ticks; an interval that begins at row s holds max(m, s // 20) rows, so a
+  window of 14 intervals means "since about half of the training so far" at any length, and cost grows with log(steps).
+* `evaluation`: a tick per validation, with companions of the step signals since the one before.
+* `run`: one tick at the end (provisional while the run goes on) over everything.
+
+On every clock NaN is "null": not observed, or observed but not finite. Non-finite values are counted in the companion
+`<signal>_non_finite` and are null for every statistic. Clocks see a run block by block; the same run in other blocks
+gives the same ticks, bit for bit.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import bottleneck as bn
+import numpy as np
+
+from lossdoctor.runs.tables import Block, Column, Table
+from lossdoctor.signals import SIGNALS, Clock
+from lossdoctor.statistics import Array
+
+__all__ = [
+    "COMPANIONS",
+    "EvaluationClock",
+    "IntervalClock",
+    "RunClock",
+    "StepClock",
+    "Ticks",
+    "interval_rows",
+    "names_on",
+    "source_of",
+]
+
+_SHARE = 20
+_PERCENTILE = 90
+
+
+def interval_rows(start: int, smallest: int = 2) -> int:
+    """How many rows the interval holds that begins at row `start`.
+
+    >>> [interval_rows(start) for start in (0, 40, 60, 1000)]
+    [2, 2, 3, 50]
+    """
+    return max(smallest, start // _SHARE)
+
+
+def _p90(values: Array) -> float:
+    return float(np.nanpercentile(values, _PERCENTILE))
+
+
+COMPANIONS: Mapping[str, Callable[[Array], float]] = MappingProxyType(
+    {
+        "median": lambda values: float(bn.nanmedian(values)),
+        "mean": lambda values: float(np.add.reduce(values) / len(values)),
+        "min": lambda values: float(np.min(values)),
+        "max": lambda values: float(np.max(values)),
+        "p90": _p90,
+        "first": lambda values: float(values[0]),
+        "last": lambda values: float(values[-1]),
+        "count": lambda values: float(len(values)),
+    }
+)
+"""What a slower clock says of a step signal over its span, from the finite observed values in order."""
+
+_SUFFIX = "_non_finite"
+
+
+def source_of(name: str) -> tuple[str, str | None]:
+    """The recorded signal behind a name and its companion: "mean_train_loss" -> ("train_loss", "mean")."""
+    if name in SIGNALS:
+        return name, None
+    prefix, _, rest = name.partition("_")
+    if prefix in COMPANIONS:
+        return rest, prefix
+    return name, None
+
+
+def _with_counts(names: Iterable[str]) -> list[str]:
+    return [*names, *(f"{name}{_SUFFIX}" for name in names if name not in {"step", "time"})]
+
+
+def names_on(clock: Clock) -> frozenset[str]:
+    """Every name a rule on this clock may use for a signal."""
+    by_source = {
+        source: [name for name, signal in SIGNALS.items() if signal.source == source]
+        for source in ("step", "evaluation", "layer")
+    }
+    step = _with_counts(by_source["step"])
+    companions = [f"{companion}_{name}" for companion in COMPANIONS for name in step if name != "step"]
+    evaluation = _with_counts(by_source["evaluation"])
+    match clock:
+        case "step":
+            return frozenset(step)
+        case "interval":
+            return frozenset(["step", *companions, *by_source["layer"], "layer_depth"])
+        case "evaluation":
+            return frozenset(["step", *companions, *evaluation])
+        case "run":
+            of_evaluations = [f"{companion}_{name}" for companion in COMPANIONS for name in evaluation]
+            return frozenset(["step", *companions, *of_evaluations])
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """Ticks of one clock: `step` (ticks,), and signals (ticks,) or (ticks, layers) with NaN for null."""
+
+    step: Array
+    signals: Mapping[str, Array]
+
+    def __len__(self) -> int:
+        """Number of ticks."""
+        return len(self.step)
+
+
+def _finite(table: Table, name: str) -> Array:
+    """A column as float64 with NaN for null: (rows,) or (rows, layers); all NaN where it was never recorded."""
+    if name.endswith(_SUFFIX) and name not in table.columns:
+        column = table.columns.get(name.removesuffix(_SUFFIX))
+        if column is None:
+            return np.full(len(table), np.nan)
+        return np.where(column.mask(), ~np.isfinite(column.values), np.nan).astype(np.float64)
+    column = table.columns.get(name)
+    if column is None:
+        return np.full(len(table), np.nan)
+    values = column.values.astype(np.float64)
+    if column.observed is not None:
+        values[~column.observed] = np.nan
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
+class _Rows:
+    """Step rows that wait for their span to end. Chunks are joined only when rows are taken, so waiting is cheap."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._chunks: dict[str, list[Array]] = {name: [] for name in names}
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def extend(self, table: Table) -> None:
+        self._length += len(table)
+        for name, chunks in self._chunks.items():
+            chunks.append(table.step if name == "step" else _finite(table, name))
+
+    def joined(self) -> dict[str, Array]:
+        for chunks in self._chunks.values():
+            if len(chunks) > 1:
+                chunks[:] = [np.concatenate(chunks)]
+        return {name: chunks[0] if chunks else np.empty(0) for name, chunks in self._chunks.items()}
+
+    def take(self, rows: int) -> dict[str, Array]:
+        taken: dict[str, Array] = {}
+        for name, values in self.joined().items():
+            taken[name] = values[:rows]
+            self._chunks[name] = [values[rows:]]
+        self._length -= rows
+        return taken
+
+
+class _Companions:
+    """What a slower clock says of step signals over a span of rows."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = sorted(names)
+        self._wanted = {name: source_of(name) for name in self.names}
+        self.sources = sorted({source for source, _ in self._wanted.values()})
+
+    def __call__(self, span: Mapping[str, Array]) -> dict[str, float]:
+        present = {source: span[source][~np.isnan(span[source])] for source in self.sources}
+        found: dict[str, float] = {}
+        for name, (source, companion) in self._wanted.items():
+            values = present[source]
+            found[name] = COMPANIONS[companion or "last"](values) if len(values) else np.nan
+        return found
+
+
+class StepClock:
+    """One tick per step row."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = sorted({*names} - {"step"})
+
+    def observe(self, block: Block) -> Ticks:
+        """The ticks of the next block."""
+        step = block.steps.step
+        return Ticks(step, {"step": step, **{name: _finite(block.steps, name) for name in self._names}})
+
+
+class IntervalClock:
+    """One tick per closed interval; rows of the open one are carried and never judged.
+
+    Layer signals take their latest sample within the interval.
+    """
+
+    def __init__(self, names: Iterable[str], *, layers: int = 0, smallest: int = 2) -> None:
+        names = {*names} - {"step"}
+        self._layer_names = sorted(name for name in names if name.startswith("layer_"))
+        self._companions = _Companions(names - {*self._layer_names})
+        self._rows = _Rows(["step", *self._companions.sources])
+        self._layers, self._smallest = layers, smallest
+        self._depth = np.linspace(0.0, 1.0, layers) if layers > 1 else np.zeros(layers)
+        self._start = 0
+        self._samples = Table()
+
+    def observe(self, block: Block) -> Ticks:
+        """The intervals that close within the next block."""
+        self._rows.extend(block.steps)
+        samples = _join(self._samples, block.layers)
+        ends: list[float] = []
+        rows: list[dict[str, float]] = []
+        layer_rows: list[dict[str, Array]] = []
+        while len(self._rows) >= (size := interval_rows(self._start, self._smallest)):
+            span = self._rows.take(size)
+            ends.append(float(span["step"][-1]))
+            rows.append(self._companions(span))
+            upto = int(np.searchsorted(samples.step, ends[-1], "right"))
+            layer_rows.append({name: self._sample(samples[:upto], name) for name in self._layer_names})
+            samples = samples[upto:]
+            self._start += size
+        self._samples = samples
+        signals = {name: np.array([row[name] for row in rows]) for name in self._companions.names}
+        for name in self._layer_names:
+            signals[name] = np.array([row[name] for row in layer_rows]).reshape(len(ends), self._layers)
+        return Ticks(np.array(ends), {"step": np.array(ends), **signals})
+
+    def _sample(self, samples: Table, name: str) -> Array:
+        if name == "layer_depth":
+            return self._depth
+        latest = np.full(self._layers, np.nan)
+        if name in samples.columns and len(samples):
+            for row in _finite(samples, name):
+                latest = np.where(np.isnan(row), latest, row)
+        return latest
+
+
+def _join(one: Table, other: Table) -> Table:
+    """Two tables of samples, one after the other; only what both or either recorded, missing values as null."""
+    if not len(one):
+        return other
+    if not len(other):
+        return one
+    joined: dict[str, Column] = {}
+    for name in {**one.columns, **other.columns}:
+        parts = [table.columns.get(name) for table in (one, other)]
+        shape = next(part.values.shape[1:] for part in parts if part is not None)
+        values, masks = [], []
+        for table, part in zip((one, other), parts, strict=True):
+            absent = (len(table), *shape)
+            values.append(np.full(absent, np.nan) if part is None else part.values)
+            masks.append(np.zeros(absent, dtype=np.bool_) if part is None else part.mask())
+        joined[name] = Column(np.concatenate(values), np.concatenate(masks))
+    return Table(joined)
+
+
+def _of_evaluations(names: Iterable[str]) -> set[str]:
+    sources = {name: source_of(name)[0].removesuffix(_SUFFIX) for name in names}
+    return {name for name, source in sources.items() if source in SIGNALS and SIGNALS[source].source == "evaluation"}
+
+
+class EvaluationClock:
+    """One tick per evaluation, with companions of the step signals since the one before."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        names = {*names} - {"step"}
+        self._own = sorted(_of_evaluations(names))
+        self._companions = _Companions(names - {*self._own})
+        self._rows = _Rows(self._companions.sources)
+
+    def observe(self, block: Block) -> Ticks:
+        """The evaluations of the next block."""
+        waiting = len(self._rows)
+        self._rows.extend(block.steps)
+        step = block.evaluations.step
+        rows: list[dict[str, float]] = []
+        taken = 0
+        for end in np.searchsorted(block.steps.step, step, "right") + waiting:
+            rows.append(self._companions(self._rows.take(int(end) - taken)))
+            taken = int(end)
+        own = {name: _finite(block.evaluations, name) for name in self._own}
+        companions = {name: np.array([row[name] for row in rows]) for name in self._companions.names}
+        return Ticks(step, {"step": step, **own, **companions})
+
+
+class RunClock:
+    """One tick over everything seen so far."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        names = {*names} - {"step"}
+        of_evaluations = _of_evaluations(names)
+        self._step_companions = _Companions(names - of_evaluations)
+        self._evaluation_companions = _Companions(of_evaluations)
+        self._steps = _Rows(self._step_companions.sources)
+        self._evaluations = _Rows(self._evaluation_companions.sources)
+        self._step = 0.0
+
+    def observe(self, block: Block) -> None:
+        """Take in the next block."""
+        self._steps.extend(block.steps)
+        self._evaluations.extend(block.evaluations)
+        for table in (block.steps, block.evaluations):
+            if len(table):
+                self._step = max(self._step, float(table.step[-1]))
+
+    def tick(self) -> Ticks:
+        """The tick, provisional while the run goes on."""
+        step = np.array([self._step])
+        found = self._step_companions(self._steps.joined())
+        found |= self._evaluation_companions(self._evaluations.joined())
+        return Ticks(step, {"step": step, **{name: np.array([value]) for name, value in found.items()}})

@@ -1,0 +1,391 @@
+"""The rule language: parse, check names, compile, evaluate over blocks.
+
+An expression is Python's syntax cut down by a whitelist: and/or/not, comparisons, + - * /, numbers, names and calls to
+the vocabulary. There are no attributes, subscripts, strings, powers or lambdas, nothing is ever handed to Python's
+`eval`, and windows, lengths and counts are bounded: a rule from a stranger can neither run code nor hang.
+
+Expressions are interned into a `Graph`, so an equal sub-expression of any rule is computed once per block. Logic is
+three-valued (Kleene): a condition is 1, 0 or NaN for "undecided".
+"""
+
+import ast
+import difflib
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lossdoctor.errors import RuleError
+from lossdoctor.statistics import ELEMENTWISE, MAX_WINDOW, VOCABULARY, Array, Statistic
+
+__all__ = ["MAX_LENGTH", "Graph", "Scope", "nearest"]
+
+MAX_LENGTH = 500
+"""The longest expression, in characters."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The words "; did you mean 'x'?" if something known is spelled like `name`, else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _compare(operation: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    def compare(left: Array, right: Array) -> Array:
+        truth = operation(left, right)
+        return np.where(np.isnan(left) | np.isnan(right), np.nan, truth)
+
+    return compare
+
+
+def _not(condition: Array) -> Array:
+    """1 where it is 0, 0 where it is 1, undecided where it is."""
+    return 1.0 - condition
+
+
+def _and(left: Array, right: Array) -> Array:
+    """0 if either is 0, else NaN if either is undecided, else 1."""
+    return np.where((left == 0) | (right == 0), 0.0, left * right)
+
+
+def _or(left: Array, right: Array) -> Array:
+    """1 if either is 1, else NaN if either is undecided, else 0."""
+    return np.where((left == 1) | (right == 1), 1.0, left + right)
+
+
+def _otherwise(value: Array, stand_in: Array) -> Array:
+    """The value, or the stand-in where it was not observed."""
+    return np.where(np.isnan(value), stand_in, value)
+
+
+def _divide(left: Array, right: Array) -> Array:
+    """A quotient; undecided where the divisor is 0."""
+    return np.where(right == 0, np.nan, left / np.where(right == 0, 1.0, right))
+
+
+_COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[Array, Array], Array]]] = {
+    ast.Lt: ("<", _compare(np.less)),
+    ast.LtE: ("<=", _compare(np.less_equal)),
+    ast.Gt: (">", _compare(np.greater)),
+    ast.GtE: (">=", _compare(np.greater_equal)),
+    ast.Eq: ("==", _compare(np.equal)),
+    ast.NotEq: ("!=", _compare(np.not_equal)),
+}
+_ARITHMETIC: dict[type[ast.operator], tuple[str, Callable[[Array, Array], Array]]] = {
+    ast.Add: ("+", np.add),
+    ast.Sub: ("-", np.subtract),
+    ast.Mult: ("*", np.multiply),
+    ast.Div: ("/", _divide),
+}
+_OTHERWISE = "otherwise"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The names an expression may use.
+
+    `measures` maps a name to its expression, `constants` are thresholds, `signals` what may be observed and `facts`
+    the numbers of the run. `where` begins every error message, e.g. "rules/overfitting.toml".
+    """
+
+    where: str
+    signals: frozenset[str]
+    facts: frozenset[str] = frozenset()
+    constants: Mapping[str, float] = field(default_factory=dict)
+    measures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Node:
+    children: tuple[int, ...]
+    compute: Callable[..., Array] | None
+    signals: frozenset[str]
+    """What must be observed for this node to have a value."""
+    uses: frozenset[str]
+    """The same and what it makes use of where it is observed."""
+    facts: frozenset[str]
+    boolean: bool
+    layered: bool
+
+
+class Graph:
+    """Interned expressions that are evaluated together, block after block.
+
+    `add` parses an expression and returns the number of its node; `evaluate` computes all nodes for one block. A graph
+    has the state of its statistics, so it serves one run.
+    """
+
+    def __init__(self, facts: Mapping[str, float] | None = None) -> None:
+        self._facts = dict(facts or {})
+        self._nodes: list[_Node] = []
+        self._names: dict[int, str] = {}
+        self._constants: dict[int, float] = {}
+        self._interned: dict[tuple[object, ...], int] = {}
+        self._compilers: dict[int, _Compiler] = {}
+        self.cost = 0
+        """About what one tick costs: the operations, each with the ticks it looks back at."""
+
+    def add(self, text: str, scope: Scope, part: str) -> int:
+        """Add the expression `text`; `part` says where it stands in its file, e.g. "when".
+
+        Raises RuleError if it is not well formed or uses an unknown name.
+        """
+        # Each measure of a scope is compiled once, however often it is used. The compiler keeps the scope alive, so its
+        # id is not given to another.
+        if id(scope) not in self._compilers:
+            self._compilers[id(scope)] = _Compiler(self, scope)
+        return self._compilers[id(scope)].compile(text, part)
+
+    def signals(self, *nodes: int) -> frozenset[str]:
+        """The signals without which these nodes have no value."""
+        return frozenset[str]().union(*(self._nodes[node].signals for node in nodes))
+
+    def uses(self, *nodes: int) -> frozenset[str]:
+        """All signals that these nodes make use of, also those that may be missing."""
+        return frozenset[str]().union(*(self._nodes[node].uses for node in nodes))
+
+    def facts(self, node: int) -> frozenset[str]:
+        """The facts that a node depends on."""
+        return self._nodes[node].facts
+
+    def is_layered(self, node: int) -> bool:
+        """Whether a node has a value for each layer."""
+        return self._nodes[node].layered
+
+    def is_condition(self, node: int) -> bool:
+        """Whether a node is a condition rather than a number."""
+        return self._nodes[node].boolean
+
+    def constant(self, node: int) -> float | None:
+        """The value of a node that is a number known when the rule is loaded, None for others."""
+        return None if self._nodes[node].facts else self._constants.get(node)
+
+    def intern(
+        self,
+        key: tuple[object, ...],
+        children: tuple[int, ...],
+        compute: Callable[[], Callable[..., Array]],
+        *,
+        boolean: bool = False,
+    ) -> int:
+        """The node of an operation on other nodes, made if it is new."""
+        key = (*key, children)
+        if key not in self._interned:
+            below = [self._nodes[child] for child in children]
+            node = _Node(
+                children,
+                compute(),
+                self.signals(*(children[1:] if key[0] == _OTHERWISE else children)),
+                self.uses(*children),
+                frozenset[str]().union(*(child.facts for child in (below[1:] if key[0] == _OTHERWISE else below))),
+                boolean,
+                any(child.layered for child in below) and not str(key[0]).startswith("across_"),
+            )
+            self._interned[key] = self._append(node)
+            self.cost += 1 + sum(window for window in key[1:-1] if isinstance(window, int))
+        return self._interned[key]
+
+    def _append(self, node: _Node) -> int:
+        self._nodes.append(node)
+        return len(self._nodes) - 1
+
+    def name(self, name: str) -> int:
+        """The node of a signal."""
+        key = ("name", name)
+        if key not in self._interned:
+            only = frozenset({name})
+            node = _Node((), None, only, only, frozenset(), boolean=False, layered=name.startswith("layer_"))
+            self._interned[key] = self._append(node)
+            self._names[self._interned[key]] = name
+        return self._interned[key]
+
+    def fact(self, name: str) -> int:
+        """The node of a fact: a constant, undecided where the run does not know it."""
+        return self._leaf(("fact", name), self._facts.get(name, math.nan), frozenset({name}))
+
+    def number(self, value: float) -> int:
+        """The node of a constant."""
+        return self._leaf(("number", repr(value)), value, frozenset())
+
+    def _leaf(self, key: tuple[object, ...], value: float, facts: frozenset[str]) -> int:
+        if key not in self._interned:
+            node = _Node((), None, frozenset(), frozenset(), facts, boolean=False, layered=False)
+            self._interned[key] = self._append(node)
+            self._constants[self._interned[key]] = value
+        return self._interned[key]
+
+    def evaluate(self, signals: Mapping[str, Array], ticks: int) -> list[Array]:
+        """Every node's values over the next block of `ticks` ticks; signals are (ticks,) or (ticks, layers)."""
+        wide = any(array.ndim > 1 for array in signals.values())
+        values: list[Array] = []
+        with np.errstate(all="ignore"):
+            for number, node in enumerate(self._nodes):
+                if number in self._names:
+                    array = signals[self._names[number]]
+                    values.append(array.reshape(ticks, -1) if wide else array)
+                elif number in self._constants:
+                    shape = (ticks, 1) if wide else (ticks,)
+                    values.append(np.broadcast_to(np.float64(self._constants[number]), shape))
+                else:
+                    assert node.compute is not None  # noqa: S101 - for the type checker
+                    values.append(node.compute(*(values[child] for child in node.children)))
+        return values
+
+
+class _Compiler:
+    """Turns one expression into nodes of a graph."""
+
+    def __init__(self, graph: Graph, scope: Scope) -> None:
+        self._graph, self._scope = graph, scope
+        self._part = ""
+        self._open: list[str] = []
+        # Each measure is visited once: m2 = "m1 + m1", m3 = "m2 + m2", ... must not take exponential time.
+        self._measures: dict[str, int] = {}
+
+    def compile(self, text: str, part: str) -> int:
+        self._part = part
+        self._open.clear()
+        try:
+            return self._parse(text)
+        except RecursionError:
+            raise self._fail("nested too deeply") from None
+
+    def _fail(self, message: str) -> RuleError:
+        inside = f" (in measure '{self._open[-1]}')" if self._open else ""
+        return RuleError(f"{self._scope.where}: {self._part}{inside}: {message}")
+
+    def _parse(self, text: str) -> int:
+        if len(text) > MAX_LENGTH:
+            raise self._fail(f"the expression has {len(text)} characters; at most {MAX_LENGTH} are allowed")
+        try:
+            tree = ast.parse(text.strip(), mode="eval")
+        except SyntaxError as error:
+            raise self._fail(f"not an expression: {text.strip()!r} ({error.msg})") from None
+        except (RecursionError, MemoryError, ValueError):
+            raise self._fail("not an expression: nested too deeply or not text") from None
+        return self._visit(tree.body)
+
+    def _visit(self, node: ast.expr) -> int:  # noqa: PLR0911 - one return for each kind of syntax
+        match node:
+            case ast.Constant(value=bool()):
+                raise self._fail("True and False are not numbers; write 1 or 0")
+            case ast.Constant(value=int() | float() as number) if abs(number) <= sys.float_info.max:
+                return self._graph.number(float(number))
+            case ast.Name(id=name):
+                return self._name(name)
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                inner = self._visit(operand)
+                value = self._graph.constant(inner)
+                if value is not None:
+                    return self._graph.number(-value)
+                return self._graph.intern(("neg",), (inner,), lambda: np.negative)
+            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+                return self._visit(operand)
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return self._graph.intern(("not",), (self._condition(operand),), lambda: _not, boolean=True)
+            case ast.BoolOp(op=op, values=values):
+                key, combine = ("and", _and) if isinstance(op, ast.And) else ("or", _or)
+                return self._fold((key,), combine, [self._condition(value) for value in values], boolean=True)
+            case ast.BinOp(op=op, left=left, right=right) if type(op) in _ARITHMETIC:
+                return self._arithmetic(type(op), self._visit(left), self._visit(right))
+            case ast.Compare(left=left, ops=ops, comparators=comparators):
+                return self._compare(left, ops, comparators)
+            case ast.Call(func=ast.Name(id=word), args=arguments, keywords=[]):
+                return self._call(word, arguments)
+        raise self._fail(f"not allowed in a rule: {ast.unparse(node)!r} ({type(node).__name__})")
+
+    def _arithmetic(self, op: type[ast.operator], left: int, right: int) -> int:
+        key, compute = _ARITHMETIC[op]
+        one, other = self._graph.constant(left), self._graph.constant(right)
+        if one is not None and other is not None:
+            with np.errstate(all="ignore"):
+                return self._graph.number(float(compute(np.float64(one), np.float64(other))))  # type: ignore[arg-type]
+        return self._graph.intern((key,), (left, right), lambda: compute)
+
+    def _compare(self, left: ast.expr, ops: list[ast.cmpop], comparators: list[ast.expr]) -> int:
+        operands = [self._visit(operand) for operand in (left, *comparators)]
+        parts: list[int] = []
+        for op, one, other in zip(ops, operands, operands[1:], strict=False):
+            if type(op) not in _COMPARISONS:
+                raise self._fail(f"not a comparison of numbers: {type(op).__name__}")
+            key, compare = _COMPARISONS[type(op)]
+            parts.append(self._graph.intern((key,), (one, other), lambda compare=compare: compare, boolean=True))  # type: ignore[misc]
+        return self._fold(("and",), _and, parts, boolean=True)
+
+    def _condition(self, node: ast.expr) -> int:
+        number = self._visit(node)
+        if not self._graph.is_condition(number):
+            raise self._fail(f"{ast.unparse(node)!r} is a number, not a condition; compare it with something")
+        return number
+
+    def _fold(
+        self,
+        key: tuple[object, ...],
+        combine: Callable[[Array, Array], Array],
+        parts: list[int],
+        *,
+        boolean: bool = False,
+    ) -> int:
+        result = parts[0]
+        for part in parts[1:]:
+            result = self._graph.intern(key, (result, part), lambda: combine, boolean=boolean)
+        return result
+
+    def _name(self, name: str) -> int:
+        scope = self._scope
+        if name in scope.measures:
+            if name in self._open:
+                raise self._fail(f"measure '{name}' is defined by itself")
+            if name not in self._measures:
+                self._open.append(name)
+                self._measures[name] = self._parse(scope.measures[name])
+                self._open.pop()
+            return self._measures[name]
+        if name in scope.constants:
+            return self._graph.number(scope.constants[name])
+        if name in scope.signals:
+            return self._graph.name(name)
+        if name in scope.facts:
+            return self._graph.fact(name)
+        if name in VOCABULARY or name in ELEMENTWISE:
+            raise self._fail(f"'{name}' is a function; write {name}(...)")
+        known = {*scope.measures, *scope.constants, *scope.signals, *scope.facts}
+        raise self._fail(f"unknown name '{name}'{nearest(name, known)}")
+
+    def _call(self, word: str, arguments: list[ast.expr]) -> int:
+        if word == _OTHERWISE:
+            if len(arguments) != 2:  # noqa: PLR2004 - a value and its stand-in
+                raise self._fail("otherwise() is used as otherwise(x, y): x, or y where x was not observed")
+            children = (self._visit(arguments[0]), self._visit(arguments[1]))
+            both = all(self._graph.is_condition(child) for child in children)
+            return self._graph.intern((_OTHERWISE,), children, lambda: _otherwise, boolean=both)
+        if word in ELEMENTWISE:
+            function, wanted = ELEMENTWISE[word]
+            nodes = [self._visit(argument) for argument in arguments]
+            if len(nodes) < wanted or (wanted == 1 and len(nodes) > 1):
+                raise self._fail(f"{word}() takes {'one number' if wanted == 1 else 'two numbers or more'}")
+            if wanted == 1:
+                return self._graph.intern((word,), (nodes[0],), lambda: function)
+            return self._fold((word,), function, nodes)
+        if word not in VOCABULARY:
+            raise self._fail(f"unknown function '{word}'{nearest(word, [*VOCABULARY, *ELEMENTWISE, _OTHERWISE])}")
+        entry = VOCABULARY[word]
+        series = [self._visit(argument) for argument in arguments[: entry.series]]
+        windows = [self._window(word, argument) for argument in arguments[entry.series :]]
+        if entry.window and not windows and entry.default_window is not None:
+            windows = [entry.default_window]
+        if len(series) != entry.series or len(windows) != int(entry.window):
+            raise self._fail(f"{word}() is used as {entry.meaning}")
+
+        def make() -> Statistic:
+            return entry.make(*windows)
+
+        return self._graph.intern((word, *windows), tuple(series), make)
+
+    def _window(self, word: str, argument: ast.expr) -> int:
+        value = self._graph.constant(self._visit(argument))
+        if value is None or not 1 <= value <= MAX_WINDOW or value != int(value):
+            raise self._fail(f"the window of {word}() must be a whole number from 1 to {MAX_WINDOW}")
+        return int(value)
