@@ -34,7 +34,7 @@ __all__ = ["run_demo"]
 
 _EPOCHS = 24
 _BATCH_SIZE = 64
-_LEARNING_RATE = 0.05
+_LEARNING_RATE = 0.03
 _CHANGE_AFTER = 10
 """Epochs after which the learning rate changes."""
 _MEANT, _TYPED = 0.1, 10.0

@@ -11,13 +11,13 @@ from lossdoctor.episodes import Episode, EpisodeTracker, Frozen
 from lossdoctor.expressions import Graph
 from lossdoctor.findings import Diagnosis, Finding, Prescription, Undecided
 from lossdoctor.health import INTERVAL_NAMES, Health
-from lossdoctor.rulebook import Fix, Rule, Rulebook, fill, names_in
+from lossdoctor.rulebook import Fix, Rule, Rulebook, applies, fill, names_in
 from lossdoctor.runs.events import Intervention
 from lossdoctor.runs.info import facts
 from lossdoctor.runs.tables import Block, Run
 from lossdoctor.signals import SIGNALS, Clock
 from lossdoctor.statistics import Array
-from lossdoctor.verdicts import arrange, conclude
+from lossdoctor.verdicts import arrange, conclude, settle
 
 __all__ = ["Diagnoser", "RuleGroup", "diagnose"]
 
@@ -243,6 +243,8 @@ class Diagnoser:
         self._facts = dict(run_facts)
         grouped: dict[tuple[str, frozenset[str], bool], list[Rule]] = {}
         for rule in rulebook.rules.values():
+            if not applies(rule, self._facts):
+                continue
             layered = rule.each == "layer" or any(name.startswith("layer_") for name in rule.signals | rule.optional)
             grouped.setdefault((rule.clock, rule.signals, layered), []).append(rule)
         self._groups: dict[Clock, list[RuleGroup]] = {"step": [], "interval": [], "evaluation": [], "run": []}
@@ -331,7 +333,8 @@ class Diagnoser:
                     undecided.append(why)
         seen = self._clocks.seen
         last_step = float(self._clocks.run.tick().step[0])
-        arranged = arrange(findings, self._rulebook.explanations, last_step)
+        explanations = self._rulebook.explanations
+        arranged = arrange(settle(findings, interventions, explanations), explanations, last_step)
         vital = {rule.id for rule in self._rulebook.rules.values() if rule.vital}
         undecided.sort(key=lambda why: why.rule)
         return conclude(

@@ -76,7 +76,7 @@ def _waiting(wait: Array, time: Array) -> str:
     if both.sum() < 4 or not time[both].sum() > 0:  # noqa: PLR2004 - fewer ticks are no trend
         return ""
     share = float(wait[both].sum() / time[both].sum())
-    return f"waits for data {share:.1%} of the time" if share < _WAIT_SMALL else ""
+    return f"waits for data {max(share, 0.001):.1%} of the time or less" if share < _WAIT_SMALL else ""
 
 
 def _schedule(step: Array, rate: Array) -> str:
@@ -101,6 +101,8 @@ def describe_schedule(step: Array, rate: Array) -> str:
     if rate.min() >= peak * (1 - 1e-6):
         return f"constant {peak:.3g}"
     top = int(np.argmax(rate >= peak * (1 - 1e-6)))
+    if top > 1 and rate[top - 1] == rate[0]:
+        return f"{rate[0]:.3g}, raised to {peak:.3g} by step {step[top]:.0f}, then {_decay(step[top:], rate[top:])}"
     rising = bool(np.all(np.diff(rate[: top + 1]) >= 0)) and top > 0
     words = f"linear warm-up over {step[top]:.0f} steps to {peak:.3g}" if rising else f"starts at {rate[0]:.3g}"
     line = np.interp(step[: top + 1], step[[0, top]], rate[[0, top]])

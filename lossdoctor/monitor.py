@@ -64,7 +64,7 @@ class Monitor:
         config: What the run's owner wants to find in run.json.
         also: Further objects with a state_dict that a rewind has to take back, such as an EMA of the weights.
         grad_norm_every: Record gradient norms at every k-th step; default: chosen after 50 steps so that their cost
-            stays below 0.6 % of a step, and 1 in `auto`.
+            stays within 0.4 % of a step, and 1 in `auto`.
 
     Raises:
         UsageError: An argument is of the wrong kind.
@@ -169,7 +169,7 @@ class Monitor:
             metrics: More numbers of the batch; {"accuracy": a} is recorded as train_accuracy.
         """
         if self._session is not None:
-            self._step(loss, samples=samples, tokens=tokens, metrics=metrics)
+            self._step(loss, samples, tokens, metrics)
 
     def evaluation(self, loss: Tensor | float | None = None, **metrics: Tensor | float) -> None:
         """Report one validation: `evaluation(loss=val_loss, accuracy=a)` is recorded as val_loss and val_accuracy."""

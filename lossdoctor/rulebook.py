@@ -30,6 +30,7 @@ __all__ = [
     "Rulebook",
     "Variant",
     "Verify",
+    "applies",
     "fill",
     "load_rule",
     "names_in",
@@ -111,7 +112,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One pathology, as its file says it.
 
     `peak` names the measure whose highest value tells how bad an episode became (and which layer is worst). `evidence`
-    is the signal to draw beside a finding. Without a decision on every `vital` rule a run is not called healthy.
+    is the signal to draw beside a finding. `applies_when` is a condition on facts of the run: where it is known to be false
+    the rule has nothing to say, and is neither passed nor undecided. Without a decision on every `vital` rule a run is not called healthy.
     """
 
     id: str
@@ -126,6 +128,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     explain: str
     sources: list[str]
     each: Literal["layer"] | None = None
+    applies_when: str | None = None
     error_when: str | None = None
     peak: str | None = None
     evidence: str | None = None
@@ -269,6 +272,8 @@ def _checked(rule: Rule) -> Rule:
         nodes.append(node)
         if part.endswith("when") and not graph.is_condition(node):
             raise RuleError(f"{where}: {part}: is a number, not a condition; compare it with something")
+        if part == "applies_when" and graph.uses(node):
+            raise RuleError(f"{where}: {part}: may use facts of the run only, not {', '.join(graph.uses(node))}")
     if graph.cost > _MAX_COST:
         raise RuleError(f"{where}: about {graph.cost} operations a tick, more than {_MAX_COST}; use shorter windows")
     known = dict.fromkeys([*thresholds, *rule.measures], 1.0)
@@ -301,6 +306,15 @@ def _check_names(rule: Rule, scope: Scope) -> None:
         raise RuleError(f"{rule.path}: '{min(both)}' is both a threshold and a measure")
 
 
+def applies(rule: Rule, run_facts: Mapping[str, float]) -> bool:
+    """Whether a rule has anything to say about a run of which this much is known."""
+    if rule.applies_when is None:
+        return True
+    graph = Graph(run_facts)
+    node = graph.add(rule.applies_when, rule.scope, "applies_when")
+    return bool(graph.evaluate({}, 1)[node][0] != 0)
+
+
 def _check_fix(where: str, fix: Fix) -> None:
     if fix.verify is not None and fix.verify.within < 1:
         raise RuleError(f"{where}: fixes: verify.within: must be 1 or more: {fix.advice!r}")
@@ -317,6 +331,8 @@ def _check_fix(where: str, fix: Fix) -> None:
 
 def _expressions(rule: Rule) -> Iterable[tuple[str, str]]:
     """Every expression of a rule besides `when` and the measures, with its place."""
+    if rule.applies_when is not None:
+        yield "applies_when", rule.applies_when
     if rule.error_when is not None:
         yield "error_when", rule.error_when
     for number, variant in enumerate(rule.variants):

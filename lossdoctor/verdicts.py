@@ -6,11 +6,40 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from lossdoctor.findings import SEVERITIES, Diagnosis, Finding
+from lossdoctor.runs.events import Intervention
 
-__all__ = ["arrange", "conclude"]
+__all__ = ["arrange", "conclude", "settle"]
 
 _LATE_CAUSE = 0.1
 """A cause may begin up to this share of the run after its consequence: causes are often detected later."""
+
+
+def settle(
+    findings: Sequence[Finding],
+    interventions: Sequence[Intervention],
+    explanations: Mapping[str, AbstractSet[str]],
+) -> list[Finding]:
+    """The findings, resolved and down to info where an intervention that was kept has ended them.
+
+    An intervention answers for the rule it was made for and for what that rule explains, up to the step at which it
+    was settled; whatever begins later stands.
+    """
+
+    def treated(finding: Finding) -> bool:
+        return finding.until is not None and any(
+            (act.rule == finding.rule or finding.rule in explanations.get(act.rule, frozenset()))
+            and finding.since <= act.step
+            and finding.until <= (act.step if act.settled is None else act.settled)
+            for act in interventions
+            if act.outcome == "kept"
+        )
+
+    return [
+        msgspec.structs.replace(finding, resolved=True, severity=min(finding.severity, "info", key=SEVERITIES.index))
+        if treated(finding)
+        else finding
+        for finding in findings
+    ]
 
 
 def _explains(

@@ -30,7 +30,9 @@ def table(step, **columns):
     made = {"step": Column(np.array(step, dtype=np.float64))}
     for name, values in columns.items():
         observed = np.array([[one is not None for one in np.atleast_1d(row)] for row in values])
-        numbers = np.array([[NAN if one is None else one for one in np.atleast_1d(row)] for row in values], dtype=np.float32)
+        numbers = np.array(
+            [[NAN if one is None else one for one in np.atleast_1d(row)] for row in values], dtype=np.float32
+        )
         if not name.startswith("layer_"):
             observed, numbers = observed[:, 0], numbers[:, 0]
         made[name] = Column(numbers, None if observed.all() else observed)
@@ -51,7 +53,7 @@ def ticked(clock, run, cuts=()):
     return {name: np.concatenate([ticks.signals[name] for ticks in found]) for name in found[0].signals}
 
 
-# -- the step clock -----------------------------------------------------------------------------------------------------
+# -- the step clock ---------------------------------------------------------------------------------------------------
 
 
 def test_the_step_clock_ticks_at_every_record():
@@ -89,7 +91,7 @@ def test_recorded_arrays_are_not_changed():
     np.testing.assert_array_equal(run.steps.columns["train_loss"].values, [NAN, INF])
 
 
-# -- the interval clock -------------------------------------------------------------------------------------------------
+# -- the interval clock -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("smallest", [1, 2])
@@ -145,7 +147,7 @@ def test_a_run_without_layers_has_none_on_any_interval():
     assert found["layer_depth"].shape == (2, 0)
 
 
-# -- the evaluation clock -----------------------------------------------------------------------------------------------
+# -- the evaluation clock ---------------------------------------------------------------------------------------------
 
 
 def test_an_evaluation_sees_the_steps_since_the_one_before():
@@ -195,7 +197,7 @@ def test_evaluations_without_any_step_tick_too():
     assert np.isnan(found["mean_train_loss"]).all()
 
 
-# -- the run clock ------------------------------------------------------------------------------------------------------
+# -- the run clock ----------------------------------------------------------------------------------------------------
 
 
 def test_the_run_clock_ticks_once_over_everything():
@@ -221,7 +223,7 @@ def test_the_run_clock_may_be_asked_while_the_run_goes_on():
     assert clock.tick().signals["mean_train_loss"].tolist() == [1]
 
 
-# -- names --------------------------------------------------------------------------------------------------------------
+# -- names ------------------------------------------------------------------------------------------------------------
 
 
 def test_names_tell_their_source_and_companion():
@@ -247,11 +249,17 @@ def test_each_clock_has_its_names():
     assert {"mean_train_loss", "last_val_loss"} <= names_on("run")
 
 
-# -- cuts ---------------------------------------------------------------------------------------------------------------
+# -- cuts -------------------------------------------------------------------------------------------------------------
 
 NAMES = {
     "step": {"train_loss", "train_loss_non_finite", "grad_norm"},
-    "interval": {"median_train_loss", "mean_train_loss", "p90_grad_norm", "max_train_loss_non_finite", "layer_grad_norm"},
+    "interval": {
+        "median_train_loss",
+        "mean_train_loss",
+        "p90_grad_norm",
+        "max_train_loss_non_finite",
+        "layer_grad_norm",
+    },
     "evaluation": {"val_loss", "mean_train_loss", "last_grad_norm"},
 }
 

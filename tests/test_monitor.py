@@ -426,7 +426,9 @@ def test_evaluations_metrics_and_epochs_are_recorded():
     assert run.info.status == "finished"
 
 
-def train(steps: int, directory: str, *, start: int = 0, state: dict[str, Any] | None = None, **options: Any) -> Monitor:
+def train(
+    steps: int, directory: str, *, start: int = 0, state: dict[str, Any] | None = None, **options: Any
+) -> Monitor:
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     monitor = Monitor(model, optimizer, directory, **options)
@@ -597,7 +599,9 @@ def trained(remediate: str | None, make: Callable[[nn.Module], torch.optim.Optim
     loader = DataLoader(TensorDataset(x, y), batch_size=16, shuffle=True, num_workers=1)
     monitor = None
     if remediate is not None:
-        monitor = Monitor(model, optimizer, f"run-{random.getrandbits(1)}-{remediate}", scheduler=schedule, scaler=scaler)
+        monitor = Monitor(
+            model, optimizer, f"run-{random.getrandbits(1)}-{remediate}", scheduler=schedule, scaler=scaler
+        )
         random.seed(3)
     losses = []
     for _ in range(4):

@@ -227,7 +227,7 @@ def test_a_large_hostile_file_is_settled_quickly(tmp_path):
     assert time.perf_counter() - begun < 5
 
 
-# -- the book -----------------------------------------------------------------------------------------------------------
+# -- the book ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_rules_that_come_along_are_found_and_sorted():
@@ -313,7 +313,7 @@ def test_an_action_is_listed_with_the_numbers_it_takes():
     assert ACTIONS["scale_lr"] == ("factor",)
 
 
-# -- templates ----------------------------------------------------------------------------------------------------------
+# -- templates --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Statistics: any cut into blocks gives the same bits, and each agrees with a slow, obvious reference."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -24,7 +25,7 @@ def made(word, window):
 
 def blocks(arrays, cuts):
     bounds = [0, *sorted(cuts), len(arrays[0])]
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in itertools.pairwise(bounds):
         yield [array[begin:end] for array in arrays]
 
 
@@ -92,7 +93,7 @@ def test_no_input_is_changed(word):
     assert all(same_bits(array, np.array([1.0, np.nan, 0.0, 1.0, 3.0])) for array in arrays)
 
 
-# -- a slow reference for each word: the value at tick t from all inputs up to t ---------------------------------------
+# -- a slow reference for each word: the value at tick t from all inputs up to t --------------------------------------
 
 
 def observed(x):
@@ -196,7 +197,7 @@ def test_a_word_agrees_with_its_slow_reference(word, window, holes):
     np.testing.assert_allclose(made(word, window)(*arrays), np.array(expected, dtype=np.float64), rtol=1e-9, atol=1e-12)
 
 
-# -- laws of particular words -------------------------------------------------------------------------------------------
+# -- laws of particular words -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("offset", [-3.0, 0.0, 100.0])

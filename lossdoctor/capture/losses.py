@@ -1,5 +1,6 @@
 """Reading losses in host memory: at once, or cheaper, many at a time, where the loop lets them be."""
 
+import torch
 from torch import Tensor
 
 from lossdoctor.capture.record import Record
@@ -10,7 +11,7 @@ _PROBATION = 64
 
 
 class LossWatch:
-    """Whether a loss may be read some steps after it was reported.
+    """Reads losses later if the loop allows it.
 
     Reading a number at once costs four times as much as keeping its tensor and reading hundreds together. That is only
     right as long as the loop does not change the tensor in place, as `total = loss.detach()` and `total += loss` do.
@@ -23,20 +24,28 @@ class LossWatch:
         self._changed = False
         self._kept: list[tuple[Tensor, int, Record]] = []
 
-    def keep(self, loss: Tensor, record: Record) -> Tensor:
-        """The loss without its graph; whether it is changed from now on will be seen."""
-        kept = loss.detach()
+    def watch(self, loss: Tensor, record: Record) -> None:
+        """Take note of a loss that is read at once."""
         if not self._changed:
-            self._kept.append((kept, kept._version, record))  # noqa: SLF001 - the only sign of a change
-            if not self.is_patient and len(self._kept) >= _PROBATION:
-                self.changed()
+            self.keep(loss, record)
+            if len(self._kept) >= _PROBATION:
+                self._changed = any(kept._version != version for kept, version, _ in self._kept)  # noqa: SLF001
                 self.is_patient = not self._changed
-        return kept
+                self._kept = []
 
-    def changed(self) -> list[Record]:
-        """The records of losses that were changed since they were reported; the others are forgotten."""
+    def keep(self, loss: Tensor, record: Record) -> None:
+        """Keep a loss of no dimensions, in host memory, to be read by `read`."""
+        kept = loss.detach()
+        self._kept.append((kept, kept._version, record))  # noqa: SLF001 - the only sign of a change
+
+    def read(self) -> None:
+        """Give the records their losses. One that was changed is lost, and ends the patience."""
+        if not self.is_patient or not self._kept:
+            return
         kept, self._kept = self._kept, []
-        found = [record for loss, version, record in kept if loss._version != version]  # noqa: SLF001
-        if found:
-            self._changed, self.is_patient = True, False
-        return found
+        numbers: list[float] = torch.stack([loss for loss, _, _ in kept]).double().numpy().tolist()
+        for number, (loss, version, record) in zip(numbers, kept, strict=True):
+            if loss._version == version:  # noqa: SLF001
+                record.losses.append(number)
+            else:
+                self._changed, self.is_patient = True, False

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from lossdoctor.capture.scaler import clipped_while_scaled
 from lossdoctor.runs.tables import Column
 
-__all__ = ["EvaluationRecord", "Part", "Reading", "Record", "layer_row", "step_row"]
+__all__ = ["EvaluationRecord", "Part", "Reading", "Record", "complete", "layer_row", "mean_of"]
 
 
 _NOTHING: dict[int, "Reading"] = {}
@@ -38,51 +38,51 @@ class Reading:
 class Record:
     """One optimizer step in the making.
 
-    Written at every step, so it is made to be cheap: what is seldom needed shares one empty mapping.
-
-    Attributes:
-        samples_due: Whether parameters, updates and layers are measured at this step.
-        norms_due: Whether gradient norms are measured at this step.
-        waiting: Readings that have not arrived yet.
-        calls: Calls of monitor.step merged into it.
-        attempts: Steps of an optimizer that began.
-        fired: The optimizers whose step began, a bit each.
-        losses, means: What is averaged over micro-batches: the loss, and whatever else the loop reports.
-        values: What is written as it is.
-        multiplier: The doctor's factor in the learning rate in force.
-        unclipped, clipped: Norms of the gradients behind the backward pass, and as the optimizer got them, by part.
-        unchanged: Parts whose gradients were not changed between the two.
-        parameters, updates: Norms of the parameters before the step, and of their change, by part.
+    One is made at every step, so it is made to be cheap: what holds for most records is an attribute of the class.
     """
 
-    __slots__ = (
-        *("samples_due", "norms_due", "step", "time", "step_time", "waiting", "calls", "attempts", "fired"),
-        *("micro_batches", "losses", "means", "samples", "tokens", "values", "scale", "multiplier", "found_inf"),
-        *("skipped", "unclipped", "clipped", "unchanged", "changed_while_scaled", "parameters", "updates"),
-    )
+    step = math.nan
+    time = math.nan
+    step_time: float | None = None
+    waiting = 0
+    """Readings that have not arrived yet."""
+    calls = 0
+    """Calls of monitor.step merged into it."""
+    attempts = 0
+    """Steps of an optimizer that began."""
+    fired = 0
+    """The optimizers whose step began, a bit each."""
+    micro_batches = 0
+    means: dict[str, list[float]] | None = None
+    """What is averaged over micro-batches, besides the loss."""
+    samples: float | None = None
+    tokens: float | None = None
+    scale = 1.0
+    multiplier = 1.0
+    """The doctor's factor in the learning rate in force."""
+    found_inf = 0.0
+    skipped = False
+    changed_while_scaled = False
 
     def __init__(self, *, samples_due: bool = False, norms_due: bool = True) -> None:
-        self.samples_due, self.norms_due = samples_due, norms_due
-        self.step = self.time = math.nan
-        self.step_time: float | None = None
-        self.waiting = self.calls = self.attempts = self.fired = self.micro_batches = 0
+        self.samples_due = samples_due
+        """Whether parameters, updates and layers are measured at this step."""
+        self.norms_due = norms_due
+        """Whether gradient norms are measured at this step."""
         self.losses: list[float] = []
-        self.means: dict[str, list[float]] | None = None
-        self.samples: float | None = None
-        self.tokens: float | None = None
+        """The losses of the micro-batches."""
         self.values: dict[str, float] = {}
-        self.scale = self.multiplier = 1.0
-        self.found_inf = 0.0
-        self.skipped = self.changed_while_scaled = False
+        """What is written as it is."""
         self.unclipped: dict[int, Reading] = {} if norms_due else _NOTHING
+        """Norms of the gradients at the end of the backward pass, by part."""
         self.clipped: dict[int, Reading] = {} if norms_due else _NOTHING
+        """The same as the optimizer got them, where they were changed in between."""
         self.unchanged: set[int] = set() if norms_due else _NOBODY
+        """Parts whose gradients were not."""
         self.parameters: dict[int, Reading] = {} if samples_due else _NOTHING
+        """Norms of the parameters before the step, by part."""
         self.updates: dict[int, Reading] = {} if samples_due else _NOTHING
-
-    def note(self, name: str, value: float) -> None:
-        """Take in a number that is averaged over micro-batches."""
-        self.list_of(name).append(value)
+        """Norms of their change."""
 
     def list_of(self, name: str) -> list[float]:
         """Where the values of a number go that is averaged over micro-batches."""
@@ -103,67 +103,55 @@ class EvaluationRecord:
     waiting: int = 0
 
 
-def step_row(record: Record, *, uses_scaler: bool, several_losses: bool = False) -> dict[str, float]:
-    """The row of the step table: signal names and values, what was not observed left out."""
-    row = {"step": record.step, "time": record.time}
-    if record.losses:
-        row["train_loss"] = _mean(record.losses)
+def complete(record: Record, *, uses_scaler: bool, several_losses: bool = False) -> None:
+    """Work out what follows from the numbers of a record, once they have all arrived, into its `values`."""
+    values = record.values
     if record.means:
-        for name, values in record.means.items():
-            if values:
-                row[name] = _mean(values)
-        named = [value for name, value in row.items() if name.startswith("train_loss_")]
+        for name, numbers in record.means.items():
+            mean = mean_of(numbers)
+            if mean is not None:
+                values[name] = mean
+        named = [value for name, value in values.items() if name.startswith("train_loss_")]
         if named and not several_losses:
-            row["train_loss"] = math.fsum(named)
-    row.update(record.values)
-    rate = row.get("learning_rate")
-    if rate is not None:
-        row["nominal_learning_rate"] = rate / record.multiplier if record.multiplier != 1.0 else rate
-    row["micro_batches"] = record.micro_batches or 1
+            record.losses = [math.fsum(named)]
     if uses_scaler:
-        row["loss_scale"] = record.scale
-        row["skipped"] = float(record.skipped or record.found_inf > 0)
-    if record.samples is not None:
-        row["samples"] = record.samples
-    if record.tokens is not None:
-        row["tokens"] = record.tokens
-    if record.step_time is not None:
-        row["step_time"] = record.step_time
-        if record.samples is not None and record.step_time:
-            row["samples_per_second"] = record.samples / record.step_time
-    if record.norms_due:
-        _norms(record, row, uses_scaler=uses_scaler)
-    return row
+        values["loss_scale"] = record.scale
+        values["skipped"] = float(record.skipped or record.found_inf > 0)
+    if record.unclipped or record.clipped or record.parameters:
+        _norms(record, values, uses_scaler=uses_scaler)
 
 
-def _mean(values: list[float]) -> float:
-    return values[0] if len(values) == 1 else math.fsum(values) / len(values)
+def mean_of(numbers: list[float]) -> float | None:
+    """The mean; None of nothing."""
+    if len(numbers) == 1:
+        return numbers[0]
+    return math.fsum(numbers) / len(numbers) if numbers else None
 
 
-def _norms(record: Record, row: dict[str, float], *, uses_scaler: bool) -> None:
+def _norms(record: Record, values: dict[str, float], *, uses_scaler: bool) -> None:
     unclipped = _total(record.unclipped.values(), record.scale)
     clipped = _total(record.clipped.values(), record.scale)
     if record.unchanged:
         same = _total([record.unclipped[part] for part in record.unchanged if part in record.unclipped], record.scale)
         clipped = same if clipped is None else math.hypot(clipped, same or 0.0)
     if unclipped is not None:
-        row["grad_norm"] = unclipped
+        values["grad_norm"] = unclipped
     if clipped is not None:
-        row["grad_norm_clipped"] = clipped
+        values["grad_norm_clipped"] = clipped
         if uses_scaler and unclipped is not None:
             proven = _clip_scaled(record, unclipped, clipped)
             if proven is not None:
-                row["clip_scaled"] = proven
+                values["clip_scaled"] = proven
     parameters = _total(record.parameters.values(), 1.0)
     if parameters is None:
         return
-    row["param_norm"] = parameters
+    values["param_norm"] = parameters
     updates = _total(record.updates.values(), 1.0)
     if parameters > 0:
-        if updates is not None and not row.get("skipped"):
-            row["update_ratio"] = updates / parameters
+        if updates is not None and not values.get("skipped"):
+            values["update_ratio"] = updates / parameters
         if unclipped is not None:
-            row["grad_to_param"] = unclipped / parameters
+            values["grad_to_param"] = unclipped / parameters
 
 
 def _clip_scaled(record: Record, unclipped: float, clipped: float) -> float | None:

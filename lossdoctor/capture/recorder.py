@@ -14,7 +14,7 @@ from lossdoctor.capture.faults import Faults
 from lossdoctor.capture.hooks import OptimizerTap, TapContext
 from lossdoctor.capture.losses import LossWatch
 from lossdoctor.capture.names import Layer
-from lossdoctor.capture.record import EvaluationRecord, Record, layer_row, step_row
+from lossdoctor.capture.record import EvaluationRecord, Record, complete, layer_row
 from lossdoctor.capture.ring import host_number
 from lossdoctor.capture.rows import Rows
 from lossdoctor.capture.scaler import ScalerWatch
@@ -98,10 +98,9 @@ class Recorder:
     def report(
         self,
         loss: Any,
-        *,
-        samples: float | None,
-        tokens: float | None,
-        metrics: Mapping[str, Any] | None,
+        samples: float | None = None,
+        tokens: float | None = None,
+        metrics: Mapping[str, Any] | None = None,
         multipliers: Sequence[float] = (),
     ) -> None:
         """Take in one call of monitor.step. It finishes a record if an optimizer stepped, or was skipped, since."""
@@ -109,7 +108,9 @@ class Recorder:
         record = context.record
         skipped = not record.fired and context.uses_scaler and self._scaler.attempted()
         record.calls += 1
-        if isinstance(loss, Mapping):
+        if type(loss) is Tensor and self._losses.is_patient and loss.is_cpu and not loss.ndim:
+            self._losses.keep(loss, record)
+        elif isinstance(loss, Mapping):
             for name, value in loss.items():
                 self._note(record, f"train_loss_{name}", value)
         elif loss is not None:
@@ -149,14 +150,12 @@ class Recorder:
     def collect(self, *, lag: int | None = None) -> None:
         """Move what has arrived from the devices into `rows`; with `lag`, wait for all but the newest shipments."""
         drain = self._context.drain
-        changed = self._losses.changed() if self._losses.is_patient else []
+        self._losses.read()
         drain.ship()
         if lag is None:
             drain.deliver()
         else:
             drain.wait(newest=lag)
-        for record in changed:
-            record.losses.clear()
         self._pump()
 
     @property
@@ -230,11 +229,11 @@ class Recorder:
                 self.rows.evaluations.append({"step": record.step, "time": record.time, **record.values})
 
     def _complete(self, record: Record) -> None:
-        row = step_row(record, uses_scaler=self._context.uses_scaler, several_losses=len(self._taps) > 1)
-        if self._losses.is_patient and "train_loss" in row:
-            self._judge_loss(row["train_loss"])
-        self.rows.steps.append(row)
-        norm = row.get("grad_norm", 0.0)
+        complete(record, uses_scaler=self._context.uses_scaler, several_losses=len(self._taps) > 1)
+        self.rows.steps.append(record)
+        if self._losses.is_patient and record.losses:
+            self._judge_loss(record.losses[-1])
+        norm = record.values.get("grad_norm", 0.0)
         self._bad_rows = 0 if math.isfinite(norm) else self._bad_rows + 1
         if record.parameters or 0 < self._bad_rows <= _BAD_GRADIENT_ROWS:
             layers = layer_row(record, self._context.parts, self._layers) if self._layers else {}
@@ -269,12 +268,10 @@ class Recorder:
             self._take(record, name, number)
         elif not number.is_cpu:
             self._context.drain.scalar(number, record, record.list_of(name).extend)
-        elif name != "train_loss" or number.ndim or self._reads_at_once:
-            self._take(record, name, host_number(number))
-        elif self._losses.is_patient:
-            self._context.drain.later(self._losses.keep(number, record), record, record.losses.extend)
         else:
-            self._take(record, name, host_number(self._losses.keep(number, record)))
+            if name == "train_loss" and not number.ndim and not self._reads_at_once:
+                self._losses.watch(number, record)
+            self._take(record, name, host_number(number))
 
     def _take(self, record: Record, name: str, number: float) -> None:
         record.list_of(name).append(number)

@@ -160,13 +160,6 @@ class Drain:
         elif not value.is_meta:
             self._ring(value.device).push(value.detach().reshape(1), record, sink)
 
-    def later(self, value: Tensor, record: Waiting, sink: Sink) -> None:
-        """Read a tensor of no dimensions that nobody changes any more; in host memory, together with many others."""
-        if value.is_cpu:
-            self._shelf.push([value.detach()], record, sink)
-        else:
-            self.scalar(value, record, sink)
-
     def norms(self, tensors: list[Tensor], record: Waiting, sink: Sink) -> None:
         """Read the L2 norm of each of the tensors, which are on one device."""
         if not tensors:

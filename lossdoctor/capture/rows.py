@@ -1,13 +1,28 @@
 """Rows to blocks: what a writer stores and a diagnosis reads, with exactly the values a reader gets back."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lossdoctor.capture.record import Record, mean_of
 from lossdoctor.runs.tables import Block, Column, Table
 
 __all__ = ["Rows", "merged"]
+
+_ATTRIBUTES: Mapping[str, Callable[[Record], Any]] = MappingProxyType(
+    {
+        "step": attrgetter("step"),
+        "time": attrgetter("time"),
+        "train_loss": lambda record: mean_of(record.losses),
+        "micro_batches": lambda record: record.micro_batches or 1,
+        **{name: attrgetter(name) for name in ("samples", "tokens", "step_time")},
+    }
+)
 
 _WIDE = frozenset({"step", "time"})
 """Columns stored in float64: float32 cannot count beyond 16.7 million, nor tell seconds since 1970."""
@@ -17,7 +32,7 @@ class Rows:
     """Finished rows that were not yet handed on."""
 
     def __init__(self) -> None:
-        self.steps: list[Mapping[str, float]] = []
+        self.steps: list[Record] = []
         self.evaluations: list[Mapping[str, float]] = []
         self.layers: list[tuple[float, float, Mapping[str, Column]]] = []
         self._names: dict[str, dict[str, None]] = {"steps": {}, "evaluations": {}, "layers": {}}
@@ -29,12 +44,36 @@ class Rows:
         """All rows as a block; none are left. A column that was ever seen stays in every later block of its kind."""
         with np.errstate(over="ignore"):  # a value beyond float32 is stored as infinite
             block = Block(
-                _table(self.steps, self._known("steps", self.steps)),
+                self._step_table(self.steps),
                 _table(self.evaluations, self._known("evaluations", self.evaluations)),
                 _layer_table(self.layers, self._known("layers", (row for _, _, row in self.layers))),
             )
         self.steps, self.evaluations, self.layers = [], [], []
         return block
+
+    def _step_table(self, records: list[Record]) -> Table:
+        """Column by column: that costs a fifth of making a row of each record first."""
+        if not records:
+            return Table()
+        found: dict[str, list[Any]] = {name: list(map(get, records)) for name, get in _ATTRIBUTES.items()}
+        for name in dict.fromkeys(chain.from_iterable(record.values for record in records)):
+            found[name] = [record.values.get(name) for record in records]
+        columns = {name: _column(values, name) for name, values in found.items() if _is_seen(values)}
+        if (rate := columns.get("learning_rate")) is not None:
+            by = np.array([record.multiplier for record in records])
+            nominal = np.array(found["learning_rate"], dtype=np.float64) / by
+            columns["nominal_learning_rate"] = Column(nominal.astype(np.float32), rate.observed)
+        if "samples" in columns and "step_time" in columns:
+            samples, seconds = (np.array(found[name], dtype=np.float64) for name in ("samples", "step_time"))
+            per_second = np.full(len(records), np.nan)
+            np.divide(samples, seconds, out=per_second, where=seconds > 0)
+            observed = ~np.isnan(per_second)
+            columns["samples_per_second"] = Column(per_second.astype(np.float32), None if observed.all() else observed)
+        for name in self._names["steps"]:
+            if name not in columns:
+                columns[name] = _column([None] * len(records), name)
+        self._names["steps"].update(dict.fromkeys(columns))
+        return Table(columns)
 
     def _known(self, table: str, rows: Iterable[Iterable[str]]) -> list[str]:
         names = self._names[table]
@@ -52,6 +91,10 @@ def merged(blocks: Sequence[Block]) -> Block:
         _concatenated([block.evaluations for block in blocks]),
         _concatenated([block.layers for block in blocks]),
     )
+
+
+def _is_seen(values: list[Any]) -> bool:
+    return any(value is not None for value in values)
 
 
 def _table(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> Table:

@@ -8,7 +8,7 @@ CADENCES = (1, 2, 4, 8, 16)
 """The gradient norms are read at every k-th step, k out of these."""
 
 _CALIBRATION_STEPS = 50
-_SHARE = 0.006
+_SHARE = 0.004
 """Share of a step that gradient norms may take; what is left of one per cent is for the rest of the Monitor."""
 
 _SHRINK = 20
@@ -43,7 +43,7 @@ class SampleSteps:
 class Cadence:
     """How often gradient norms are read: every step at first, then at every `every`-th, fixed after 50 steps.
 
-    `every` is the smallest of `CADENCES` that keeps the cost within 0.6 % of a step. It is fixed once, so that no
+    `every` is the smallest of `CADENCES` that keeps the cost within 0.4 % of a step. It is fixed once, so that no
     recorded number depends on the speed of the machine after that.
     """
 

@@ -80,21 +80,18 @@ class Session:
 
     # -- what the loop does
 
-    def step(
-        self, loss: Any, *, samples: float | None, tokens: float | None, metrics: Mapping[str, Any] | None
-    ) -> None:
+    def step(self, loss: Any, samples: float | None, tokens: float | None, metrics: Mapping[str, Any] | None) -> None:
         """Take in a call of monitor.step."""
         recorder, doctor = self.recorder, self.doctor
         before = recorder.step
-        multipliers = doctor.multipliers if doctor else ()
-        recorder.report(loss, samples=samples, tokens=tokens, metrics=metrics, multipliers=multipliers)
+        recorder.report(loss, samples, tokens, metrics, doctor.multipliers if doctor else ())
         if recorder.step == before:
             return
         if doctor:
             self._treat("step")
             if not recorder.is_on_host:
                 return  # which rows are judged at the next treatment must not depend on time
-        is_late = time.perf_counter() - self._flushed > _FLUSH_SECONDS
+        is_late = recorder.watch.since - self._flushed > _FLUSH_SECONDS
         if is_late or recorder.saw_non_finite_loss or recorder.unread >= _FLUSH_ROWS:
             self.flush()
 

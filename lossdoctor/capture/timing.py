@@ -1,5 +1,6 @@
 """Time: how long a step took, evaluation excluded, and how much of it was waiting for data."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
@@ -15,7 +16,8 @@ class StopWatch:
     """Seconds since the previous record, and seconds of them spent waiting for the loader."""
 
     def __init__(self) -> None:
-        self._since: float | None = None
+        self.since = -math.inf
+        """When the previous record was finished, in seconds of time.perf_counter."""
         self._wait = 0.0
         self._is_waiting_known = False
         self.batch_size: int | None = None
@@ -31,19 +33,19 @@ class StopWatch:
     def lap(self, values: dict[str, float]) -> float | None:
         """Note data_wait, return the seconds since the previous record (None at the first), and start again."""
         now = time.perf_counter()
-        since, self._since = self._since, now
+        since, self.since = self.since, now
         if self._is_waiting_known:
             values["data_wait"] = self._wait
             self._wait = 0.0
             self.batch_size = None
-        return None if since is None else now - since
+        return None if since == -math.inf else now - since
 
     def restart(self) -> None:
         """Forget the time since the previous record: it was spent on something else."""
         self._wait = 0.0
         self.batch_size = None
-        if self._since is not None:
-            self._since = time.perf_counter()
+        if self.since != -math.inf:
+            self.since = time.perf_counter()
 
 
 class Batches(Generic[_T]):

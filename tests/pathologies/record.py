@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from lossdoctor import Monitor
+from lossdoctor.runs.reader import read_run
 from tests.pathologies.recipes import RECIPES, Recipe
 from tests.pathologies.training import Outcome, train
 
@@ -24,10 +25,16 @@ __all__ = ["main", "record", "summary"]
 
 
 def record(recipe: Recipe, directory: Path) -> Outcome:
-    """Train one recipe and leave its run directory at `directory`, replacing what was there."""
+    """Train one recipe and leave its run directory at `directory`, replacing what was there.
+
+    Raises RuntimeError if a step is missing in the recording: a Monitor with a fault of its own goes on in silence.
+    """
     shutil.rmtree(directory, ignore_errors=True)
     monitor = partial(Monitor, run_dir=directory, remediate="off", grad_norm_every=1)
-    return train(recipe.make_task(), recipe.settings, monitor=monitor)
+    outcome = train(recipe.make_task(), recipe.settings, monitor=monitor)
+    if (recorded := len(read_run(directory).steps)) != recipe.settings.steps:
+        raise RuntimeError(f"{recipe.name}: {recorded} of {recipe.settings.steps} steps were recorded")
+    return outcome
 
 
 def summary(recipe: Recipe, outcome: Outcome) -> str:
