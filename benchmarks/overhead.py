@@ -22,7 +22,7 @@ from lossdoctor import Monitor
 from lossdoctor.capture.faults import Faults
 
 BUDGETS = {"mlp": 1.05, "conv": 1.015, "gpt": 1.005}
-STEPS = {"mlp": 3000, "conv": 500, "gpt": 70}
+STEPS = {"mlp": 3000, "conv": 600, "gpt": 80}
 WARM_UP = {"mlp": 200, "conv": 60, "gpt": 52}
 """Steps before figures count: the cadence of the gradient norms is fixed after 50."""
 EARLIER_STEPS = 2000

@@ -10,6 +10,9 @@
 A message is one line: what is wrong, where, and what to do about it. The command line prints it and exits with 2.
 """
 
+import difflib
+from collections.abc import Iterable
+
 __all__ = [
     "ConfigurationError",
     "LogError",
@@ -17,6 +20,7 @@ __all__ = [
     "RuleError",
     "RunDirectoryError",
     "UsageError",
+    "nearest",
 ]
 
 
@@ -42,3 +46,9 @@ class RuleError(LossDoctorError):
 
 class ConfigurationError(LossDoctorError):
     """lossdoctor.toml, [tool.lossdoctor] or --set is wrong."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The words "; did you mean 'x'?" if something known is spelled like `name`, else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""

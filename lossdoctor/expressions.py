@@ -9,15 +9,16 @@ three-valued (Kleene): a condition is 1, 0 or NaN for "undecided".
 """
 
 import ast
-import difflib
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from lossdoctor.errors import RuleError
+from lossdoctor.errors import RuleError, nearest
+from lossdoctor.operators import ARITHMETIC, COMPARISONS, and_, not_, or_, otherwise
+from lossdoctor.scope import Scope
 from lossdoctor.statistics import ELEMENTWISE, MAX_WINDOW, VOCABULARY, Array, Statistic
 
 __all__ = ["MAX_LENGTH", "Graph", "Scope", "nearest"]
@@ -26,75 +27,7 @@ MAX_LENGTH = 500
 """The longest expression, in characters."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The words "; did you mean 'x'?" if something known is spelled like `name`, else nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def _compare(operation: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
-    def compare(left: Array, right: Array) -> Array:
-        truth = operation(left, right)
-        return np.where(np.isnan(left) | np.isnan(right), np.nan, truth)
-
-    return compare
-
-
-def _not(condition: Array) -> Array:
-    """1 where it is 0, 0 where it is 1, undecided where it is."""
-    return 1.0 - condition
-
-
-def _and(left: Array, right: Array) -> Array:
-    """0 if either is 0, else NaN if either is undecided, else 1."""
-    return np.where((left == 0) | (right == 0), 0.0, left * right)
-
-
-def _or(left: Array, right: Array) -> Array:
-    """1 if either is 1, else NaN if either is undecided, else 0."""
-    return np.where((left == 1) | (right == 1), 1.0, left + right)
-
-
-def _otherwise(value: Array, stand_in: Array) -> Array:
-    """The value, or the stand-in where it was not observed."""
-    return np.where(np.isnan(value), stand_in, value)
-
-
-def _divide(left: Array, right: Array) -> Array:
-    """A quotient; undecided where the divisor is 0."""
-    return np.where(right == 0, np.nan, left / np.where(right == 0, 1.0, right))
-
-
-_COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[Array, Array], Array]]] = {
-    ast.Lt: ("<", _compare(np.less)),
-    ast.LtE: ("<=", _compare(np.less_equal)),
-    ast.Gt: (">", _compare(np.greater)),
-    ast.GtE: (">=", _compare(np.greater_equal)),
-    ast.Eq: ("==", _compare(np.equal)),
-    ast.NotEq: ("!=", _compare(np.not_equal)),
-}
-_ARITHMETIC: dict[type[ast.operator], tuple[str, Callable[[Array, Array], Array]]] = {
-    ast.Add: ("+", np.add),
-    ast.Sub: ("-", np.subtract),
-    ast.Mult: ("*", np.multiply),
-    ast.Div: ("/", _divide),
-}
 _OTHERWISE = "otherwise"
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The names an expression may use.
-
-    `measures` maps a name to its expression, `constants` are thresholds, `signals` what may be observed and `facts`
-    the numbers of the run. `where` begins every error message, e.g. "rules/overfitting.toml".
-    """
-
-    where: str
-    signals: frozenset[str]
-    facts: frozenset[str] = frozenset()
-    constants: Mapping[str, float] = field(default_factory=dict)
-    measures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -276,19 +209,15 @@ class _Compiler:
             case ast.Name(id=name):
                 return self._name(name)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                inner = self._visit(operand)
-                value = self._graph.constant(inner)
-                if value is not None:
-                    return self._graph.number(-value)
-                return self._graph.intern(("neg",), (inner,), lambda: np.negative)
+                return self._arithmetic(ast.Mult, self._graph.number(-1.0), self._visit(operand))
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
                 return self._visit(operand)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return self._graph.intern(("not",), (self._condition(operand),), lambda: _not, boolean=True)
+                return self._graph.intern(("not",), (self._condition(operand),), lambda: not_, boolean=True)
             case ast.BoolOp(op=op, values=values):
-                key, combine = ("and", _and) if isinstance(op, ast.And) else ("or", _or)
+                key, combine = ("and", and_) if isinstance(op, ast.And) else ("or", or_)
                 return self._fold((key,), combine, [self._condition(value) for value in values], boolean=True)
-            case ast.BinOp(op=op, left=left, right=right) if type(op) in _ARITHMETIC:
+            case ast.BinOp(op=op, left=left, right=right) if type(op) in ARITHMETIC:
                 return self._arithmetic(type(op), self._visit(left), self._visit(right))
             case ast.Compare(left=left, ops=ops, comparators=comparators):
                 return self._compare(left, ops, comparators)
@@ -297,7 +226,7 @@ class _Compiler:
         raise self._fail(f"not allowed in a rule: {ast.unparse(node)!r} ({type(node).__name__})")
 
     def _arithmetic(self, op: type[ast.operator], left: int, right: int) -> int:
-        key, compute = _ARITHMETIC[op]
+        key, compute = ARITHMETIC[op]
         one, other = self._graph.constant(left), self._graph.constant(right)
         if one is not None and other is not None:
             with np.errstate(all="ignore"):
@@ -308,11 +237,11 @@ class _Compiler:
         operands = [self._visit(operand) for operand in (left, *comparators)]
         parts: list[int] = []
         for op, one, other in zip(ops, operands, operands[1:], strict=False):
-            if type(op) not in _COMPARISONS:
+            if type(op) not in COMPARISONS:
                 raise self._fail(f"not a comparison of numbers: {type(op).__name__}")
-            key, compare = _COMPARISONS[type(op)]
+            key, compare = COMPARISONS[type(op)]
             parts.append(self._graph.intern((key,), (one, other), lambda compare=compare: compare, boolean=True))  # type: ignore[misc]
-        return self._fold(("and",), _and, parts, boolean=True)
+        return self._fold(("and",), and_, parts, boolean=True)
 
     def _condition(self, node: ast.expr) -> int:
         number = self._visit(node)
@@ -360,7 +289,7 @@ class _Compiler:
                 raise self._fail("otherwise() is used as otherwise(x, y): x, or y where x was not observed")
             children = (self._visit(arguments[0]), self._visit(arguments[1]))
             both = all(self._graph.is_condition(child) for child in children)
-            return self._graph.intern((_OTHERWISE,), children, lambda: _otherwise, boolean=both)
+            return self._graph.intern((_OTHERWISE,), children, lambda: otherwise, boolean=both)
         if word in ELEMENTWISE:
             function, wanted = ELEMENTWISE[word]
             nodes = [self._visit(argument) for argument in arguments]

@@ -97,7 +97,9 @@ class Monitor:
             return
         layers = layers_of(model)
         if not layers:
-            self._faults.note(f"{type(model).__name__} has no parameters; only what the loop reports is recorded")
+            self._faults.mention(
+                "model", f"{type(model).__name__} has no parameters; only what the loop reports is recorded"
+            )
         watch = ScalerWatch(scaler)
         info = describe(
             model,
@@ -244,7 +246,9 @@ class Monitor:
         if self._remediator is not None and standing is not None:
             self._remediator.load_state_dict(standing)
         elif standing is not None:
-            self._faults.note('the checkpoint holds standing remedies that are not in force without remediate="auto"')
+            self._faults.mention(
+                "remedies", 'the checkpoint holds standing remedies that are not in force without remediate="auto"'
+            )
 
     def close(self) -> None:
         """Write what is left and take out every hook. Safe to call twice; done at exit in any case."""

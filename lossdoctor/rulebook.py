@@ -6,21 +6,18 @@ own tests. Everything wrong with a file is found when it is loaded: `rules/x.tom
 
 import math
 import re
-import string
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
 
 import msgspec
 
-from lossdoctor.clocks import names_on
-from lossdoctor.errors import ConfigurationError, RuleError
-from lossdoctor.expressions import Graph, Scope, nearest
-from lossdoctor.findings import Applicability, Category, Severity
-from lossdoctor.signals import FACTS, Clock
+from lossdoctor.errors import ConfigurationError, RuleError, nearest
+from lossdoctor.expressions import Graph, Scope
+from lossdoctor.rule import ACTIONS, OPTIONAL, Fix, Rule, RuleTest, Variant, Verify
+from lossdoctor.templates import fill, names_in
 
 __all__ = [
     "ACTIONS",
@@ -37,131 +34,10 @@ __all__ = [
     "rules_directory",
 ]
 
-ACTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "scale_lr": ("factor",),
-        "scale_weight_decay": ("factor",),
-        "tighten_clipping": ("max_norm",),
-        "skip_step": (),
-        "rewind": ("before",),
-        "early_stop": ("to_step",),
-        "lower_loss_scale": ("factor",),
-    }
-)
-"""What can be done to a running training, with the numbers each action takes."""
-
-_OPTIONAL = frozenset({"before"})
-"""Numbers that may be left out: a rewind without `before` goes back to before the finding's `since`."""
-
-_SPEC = re.compile(r"\+?(d|(\.\d{1,2})?[%gfe]?)")
 _ID = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MAX_BYTES = 200_000
 _MAX_COST = 10_000
 """Operations per tick, each with the ticks it looks back at: a rule that asks for more would be slow on long runs."""
-_WHOLE_BELOW = 1e15
-"""Larger numbers are written with an exponent, even when they are whole."""
-_COUNTED = frozenset({"steps", "evaluations"})
-"""What is counted rather than recorded: facts of rules on the run clock."""
-
-
-class Verify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Under which condition a fix counts as a success, and within how many ticks of the rule's clock."""
-
-    when: str
-    within: int
-
-
-class Fix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to do about a pathology.
-
-    `when` limits it to some runs; `arguments` are expressions over the rule's measures. A fix whose numbers are not
-    known is not offered.
-    """
-
-    advice: str
-    action: str | None = None
-    applicability: Applicability = "manual"
-    when: str | None = None
-    arguments: dict[str, str] = {}
-    verify: Verify | None = None
-
-
-class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A special case of a pathology: the first whose condition holds gives the message, and fixes if it has any."""
-
-    when: str
-    message: str
-    fixes: list[Fix] = []
-
-
-class RuleTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A test inside a rule file: signals in promtool's notation, and what is expected of them.
-
-    `given` maps a signal to "a+bxn" notation, or to a list of those, one for each layer; `facts` are facts of the run.
-    `expect` has one of `fires_at` (the 0-based tick that completes the streak), `silent`, `undecided`; with fires_at
-    also `until` (tick), `severity`, `message` (a part of it), `layers` (numbers), `advice` (a part of the first fix).
-    """
-
-    name: str
-    given: dict[str, str | list[str]]
-    expect: dict[str, Any]
-    facts: dict[str, float] = {}
-
-
-class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One pathology, as its file says it.
-
-    `peak` names the measure whose highest value tells how bad an episode became (and which layer is worst). `evidence`
-    is the signal to draw beside a finding. `applies_when` is a condition on facts of the run: where it is known to be false
-    the rule has nothing to say, and is neither passed nor undecided. Without a decision on every `vital` rule a run is not called healthy.
-    """
-
-    id: str
-    title: str
-    family: Literal["numerics", "stability", "learning", "generalization", "throughput", "recipe", "benign"]
-    category: Category
-    severity: Severity
-    kind: Literal["state", "event"]
-    clock: Clock
-    when: str
-    message: str
-    explain: str
-    sources: list[str]
-    each: Literal["layer"] | None = None
-    applies_when: str | None = None
-    error_when: str | None = None
-    peak: str | None = None
-    evidence: str | None = None
-    patience: int = 1
-    vital: bool = False
-    explains: list[str] = []
-    thresholds: dict[str, float] = {}
-    measures: dict[str, str] = {}
-    variants: list[Variant] = []
-    fixes: list[Fix] = []
-    tests: list[RuleTest] = []
-
-    # Known once the file was checked; a file may not set them.
-    path: str = ""
-    signals: frozenset[str] = frozenset()
-    """The names `when` depends on: the rule ticks where all of them were observed."""
-    optional: frozenset[str] = frozenset()
-    """Names that only messages, variants and fixes use."""
-    facts: frozenset[str] = frozenset()
-    """Facts of the run `when` depends on."""
-
-    @property
-    def scope(self) -> Scope:
-        """The names its expressions may use."""
-        return Scope(
-            where=self.path,
-            signals=names_on(self.clock),
-            facts=frozenset(FACTS) | (_COUNTED if self.clock == "run" else frozenset()),
-            constants=self.thresholds,
-            measures=self.measures,
-        )
-
-
 _DERIVED = ("path", "signals", "optional", "facts")
 
 
@@ -170,47 +46,6 @@ def rules_directory() -> Path:
     package = Path(__file__).resolve().parent
     inside = package / "rules"
     return inside if inside.is_dir() else package.parent / "rules"
-
-
-def fill(template: str, values: Mapping[str, float], where: str) -> str:
-    """The template with {name} and {name:spec} replaced by numbers; the only specs are like .2%, .3g, +.1f and d.
-
-    >>> fill("lr {lr:.3g} after {n:d} steps", {"lr": 0.00123, "n": 41.0}, "")
-    'lr 0.00123 after 41 steps'
-    """
-    parts: list[str] = []
-    for literal, name, spec in _fields(template, where):
-        parts.append(literal)
-        if name is not None:
-            if name not in values:
-                msg = f"{where}: unknown name '{name}' in {template!r}{nearest(name, values)}"
-                raise RuleError(msg)
-            value = values[name]
-            whole = math.isfinite(value) and (
-                spec.endswith("d") or (not spec and abs(value) < _WHOLE_BELOW and value == int(value))
-            )
-            parts.append(format(int(value), spec) if whole else format(value, spec.replace("d", "") or ".4g"))
-    return "".join(parts)
-
-
-def names_in(template: str) -> set[str]:
-    """The names a template is to be filled with."""
-    return {name for _, name, _ in _fields(template, template) if name is not None}
-
-
-def _fields(template: str, where: str) -> list[tuple[str, str | None, str]]:
-    found: list[tuple[str, str | None, str]] = []
-    try:
-        pieces = list(string.Formatter().parse(template))
-    except ValueError as error:
-        msg = f"{where}: {template!r}: {error}"
-        raise RuleError(msg) from None
-    for literal, name, spec, conversion in pieces:
-        if name is not None and (not name.isidentifier() or conversion or not _SPEC.fullmatch(spec or "")):
-            msg = f"{where}: only {{name}} and {{name:spec}} with specs like .2%, .3g, +.1f, d: {template!r}"
-            raise RuleError(msg)
-        found.append((literal, name, spec or ""))
-    return found
 
 
 def load_rule(path: Path, overrides: Mapping[str, float] = MappingProxyType({})) -> Rule:
@@ -291,7 +126,7 @@ def _checked(rule: Rule) -> Rule:
     optional = graph.uses(when, *nodes) - signals - free
     if graph.is_layered(when) != (rule.each == "layer"):
         said = "has one answer for all layers" if rule.each else "has an answer for each layer"
-        raise RuleError(f"{where}: when: {said}; {'remove' if rule.each else 'write'} each = \"layer\"")
+        raise RuleError(f'{where}: when: {said}; {"remove" if rule.each else "write"} each = "layer"')
     return msgspec.structs.replace(rule, signals=signals, optional=optional, facts=graph.facts(when))
 
 
@@ -325,7 +160,7 @@ def _check_fix(where: str, fix: Fix) -> None:
     if fix.action not in ACTIONS:
         raise RuleError(f"{where}: fixes: unknown action '{fix.action}'{nearest(fix.action, ACTIONS)}")
     takes, given = {*ACTIONS[fix.action]}, {*fix.arguments}
-    if not takes - _OPTIONAL <= given <= takes:
+    if not takes - OPTIONAL <= given <= takes:
         raise RuleError(f"{where}: fixes: {fix.action} takes {', '.join(ACTIONS[fix.action]) or 'no arguments'}")
 
 

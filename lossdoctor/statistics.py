@@ -17,11 +17,11 @@ from typing import Any, TypeAlias
 
 import bottleneck as bn
 import numpy as np
-import numpy.typing as npt
+
+from lossdoctor.filters import Array, Count, Held, Lag, MoveMedian, Running, Streak, Weighted
 
 __all__ = ["ELEMENTWISE", "MAX_WINDOW", "VOCABULARY", "Array", "Held", "Statistic", "Streak", "Word"]
 
-Array: TypeAlias = npt.NDArray[np.float64]
 Statistic: TypeAlias = Callable[..., Array]
 """Called with one array per series argument, block after block."""
 
@@ -35,63 +35,11 @@ _NOISE_TICKS = 64
 _START_TICKS = 3
 
 
-def _row(template: Array, value: float) -> Array:
-    """One row shaped like the rows of `template`, filled with `value`."""
-    return np.full((1, *template.shape[1:]), value)
-
-
-class _Tail:
-    """Keeps the last rows of a series, to put before the next block."""
-
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self._kept: Array | None = None
-
-    def join(self, block: Array) -> Array:
-        """The kept rows followed by `block`."""
-        joined = block if self._kept is None else np.concatenate((self._kept, block))
-        self._kept = joined[max(len(joined) - self._rows, 0) :].copy()
-        return joined
-
-
-class _Lag:
-    """The value n ticks ago; NaN for the first n ticks."""
-
-    def __init__(self, ticks: int = 1) -> None:
-        self._ticks = ticks
-        self._kept: Array | None = None
-
-    def __call__(self, block: Array) -> Array:
-        kept = np.repeat(_row(block, np.nan), self._ticks, axis=0) if self._kept is None else self._kept
-        joined = np.concatenate((kept, block))
-        self._kept = joined[len(block) :].copy()
-        return joined[: len(block)]
-
-
-class _MoveMedian:
-    """Median of the last `window` ticks; decided once half of the window was seen."""
-
-    def __init__(self, window: int, *, enough: int | None = None) -> None:
-        self._window = window
-        self._enough = -(-window // 2) if enough is None else enough
-        self._tail = _Tail(window - 1)
-
-    def __call__(self, block: Array) -> Array:
-        if not len(block):
-            return block
-        joined = self._tail.join(block)
-        # bottleneck refuses a window that is longer than the series: pad with "not seen".
-        short = self._window - len(joined)
-        padded = joined if short <= 0 else np.concatenate((np.repeat(_row(joined, np.nan), short, axis=0), joined))
-        moved: Array = bn.move_median(padded, window=self._window, min_count=min(self._enough, self._window), axis=0)
-        return moved[len(padded) - len(block) :]
-
-
 class _Typical:
     """Median of the `window` ticks before this one: a baseline that a new value cannot move."""
 
     def __init__(self, window: int) -> None:
-        self._lag, self._median = _Lag(), _MoveMedian(window)
+        self._lag, self._median = Lag(), MoveMedian(window)
 
     def __call__(self, block: Array) -> Array:
         return self._median(self._lag(block))
@@ -107,72 +55,15 @@ class _Spread:
         return _NORMAL_MAD * self._deviation(np.abs(block - self._typical(block)))
 
 
-class _Weighted:
-    """A fixed weighted sum over the last ticks, in a fixed order, so that rounding cannot depend on the cut."""
-
-    def __init__(self, weights: Array) -> None:
-        self._weights = weights
-        self._tail = _Tail(len(weights) - 1)
-
-    def __call__(self, block: Array) -> Array:
-        joined = self._tail.join(block)
-        short = len(self._weights) - 1 + len(block) - len(joined)
-        if short:
-            joined = np.concatenate((np.repeat(_row(joined, np.nan), short, axis=0), joined))
-        total = np.zeros_like(block)
-        for offset, weight in enumerate(self._weights):
-            total += weight * joined[offset : offset + len(block)]
-        return total
-
-
 def _mean(window: int) -> Statistic:
     """Mean of the last `window` ticks."""
-    return _Weighted(np.full(window, 1.0 / window))
+    return Weighted(np.full(window, 1.0 / window))
 
 
 def _change(window: int) -> Statistic:
     """Rise of the least-squares line over the last `window` ticks, in units of the series; negative when it falls."""
     position = np.arange(window) - (window - 1) / 2
-    return _Weighted(position * (window - 1) / np.sum(position**2)) if window > 1 else _Weighted(np.zeros(1))
-
-
-class _Running:
-    """A running reduction (`np.fmin`, `np.fmax`, ...) over everything so far."""
-
-    def __init__(self, reduce: np.ufunc) -> None:
-        self._reduce = reduce
-        self._carry: Array | None = None
-
-    def __call__(self, block: Array) -> Array:
-        if not len(block):
-            return block
-        carry = _row(block, np.nan) if self._carry is None else self._carry
-        run: Array = self._reduce.accumulate(np.concatenate((carry, block)))
-        self._carry = run[-1:].copy()
-        return run[1:]
-
-
-class Held:
-    """The value of `x` at the latest tick where `taken` was true; NaN before."""
-
-    def __init__(self) -> None:
-        self._carry: Array | None = None
-
-    def __call__(self, x: Array, taken: npt.NDArray[np.bool_]) -> Array:
-        """The values held over the next block; `taken` has the shape of `x`."""
-        if not len(x):
-            return x
-        carry = _row(x, np.nan) if self._carry is None else self._carry
-        if taken.all():
-            self._carry = x[-1:].copy()
-            return x
-        if not taken.any():
-            return np.broadcast_to(carry, x.shape)
-        ticks = np.arange(1, len(x) + 1).reshape(-1, *(1,) * (x.ndim - 1))
-        latest = np.maximum.accumulate(np.where(taken, ticks, 0), axis=0)
-        held = np.take_along_axis(np.concatenate((carry, x)), latest, axis=0)
-        self._carry = held[-1:].copy()
-        return held
+    return Weighted(position * (window - 1) / np.sum(position**2)) if window > 1 else Weighted(np.zeros(1))
 
 
 class _Last:
@@ -190,7 +81,7 @@ class _First:
 
     def __init__(self) -> None:
         self._held = Held()
-        self._seen = _Count()
+        self._seen = Count()
 
     def __call__(self, block: Array) -> Array:
         present = ~np.isnan(block)
@@ -201,7 +92,7 @@ class _Start:
     """Median of the first three values: where the series began, robust to one odd value."""
 
     def __init__(self) -> None:
-        self._seen = _Count()
+        self._seen = Count()
         self._values = [Held() for _ in range(_START_TICKS)]
         self._settled: Array | None = None
 
@@ -221,7 +112,7 @@ class _AtLowest:
     """`y` at the tick where `x` was lowest so far (the first of equals)."""
 
     def __init__(self) -> None:
-        self._lowest, self._before, self._held = _Running(np.fmin), _Lag(), Held()
+        self._lowest, self._before, self._held = Running(np.fmin), Lag(), Held()
 
     def __call__(self, y: Array, x: Array) -> Array:
         y, x = np.broadcast_arrays(y, x)
@@ -234,25 +125,11 @@ class _AtFirst:
     """`y` at the first tick where the condition held; NaN before."""
 
     def __init__(self) -> None:
-        self._count, self._held = _Count(), Held()
+        self._count, self._held = Count(), Held()
 
     def __call__(self, y: Array, condition: Array) -> Array:
         y, condition = np.broadcast_arrays(y, condition)
         return self._held(y, (condition == 1) & (self._count(condition) == 1))
-
-
-class _Count:
-    """How many ticks so far the condition held."""
-
-    def __init__(self) -> None:
-        self._total: Any = 0
-
-    def __call__(self, condition: Array) -> Array:
-        counted = np.cumsum(condition == 1, axis=0, dtype=np.int64) + self._total
-        if len(condition):
-            self._total = counted[-1]
-        total: Array = counted.astype(np.float64)
-        return total
 
 
 class _Share:
@@ -260,7 +137,7 @@ class _Share:
 
     def __init__(self, window: int) -> None:
         self._window = window
-        self._count, self._past, self._ticks = _Count(), _Lag(window), 0
+        self._count, self._past, self._ticks = Count(), Lag(window), 0
 
     def __call__(self, condition: Array) -> Array:
         total = self._count(condition)
@@ -271,20 +148,6 @@ class _Share:
         return np.where(full, (total - np.where(np.isnan(past), 0, past)) / self._window, np.nan)
 
 
-class Streak:
-    """How many ticks in a row the condition has held; an undecided tick neither extends nor breaks it."""
-
-    def __init__(self) -> None:
-        self._count, self._base = _Count(), _Running(np.fmax)
-
-    def __call__(self, condition: Array) -> Array:
-        """The streak at every tick of the next block."""
-        total = self._count(condition)
-        base = self._base(np.where(condition == 0, total, 0.0))
-        streak: Array = total - base
-        return streak
-
-
 class _Noise:
     """Tick-to-tick noise of a series, apart from its trend: a robust standard deviation.
 
@@ -293,8 +156,8 @@ class _Noise:
     """
 
     def __init__(self, window: int = _NOISE_TICKS) -> None:
-        self._difference = _Weighted(np.array([1.0, -2.0, 1.0]))
-        self._median = _MoveMedian(window, enough=1)
+        self._difference = Weighted(np.array([1.0, -2.0, 1.0]))
+        self._median = MoveMedian(window, enough=1)
 
     def __call__(self, block: Array) -> Array:
         noise: Array = _NORMAL_MAD / np.sqrt(6.0) * self._median(np.abs(self._difference(block)))
@@ -305,7 +168,7 @@ class _Progress:
     """How far a series has come down: start - lowest, but at least three times its noise. Never negative."""
 
     def __init__(self) -> None:
-        self._start, self._lowest, self._noise = _Start(), _Running(np.fmin), _Noise()
+        self._start, self._lowest, self._noise = _Start(), Running(np.fmin), _Noise()
 
     def __call__(self, block: Array) -> Array:
         fallen = self._start(block) - self._lowest(block)
@@ -319,7 +182,7 @@ class _Setback:
     """
 
     def __init__(self) -> None:
-        self._lowest, self._progress = _Running(np.fmin), _Progress()
+        self._lowest, self._progress = Running(np.fmin), _Progress()
 
     def __call__(self, block: Array) -> Array:
         progress = self._progress(block)
@@ -358,13 +221,13 @@ VOCABULARY: Mapping[str, Word] = MappingProxyType(
         "last": Word(_Last, "the latest observed value"),
         "first": Word(_First, "the first observed value"),
         "start": Word(_Start, "the median of the first three values"),
-        "lowest": Word(lambda: _Running(np.fmin), "the lowest value so far"),
-        "highest": Word(lambda: _Running(np.fmax), "the highest value so far"),
+        "lowest": Word(lambda: Running(np.fmin), "the lowest value so far"),
+        "highest": Word(lambda: Running(np.fmax), "the highest value so far"),
         "at_lowest": Word(_AtLowest, "at_lowest(y, x): y where x was lowest so far", series=2),
         "at_first": Word(_AtFirst, "at_first(y, condition): y where the condition first held", series=2),
         "typical": Word(_Typical, "typical(x, w): median of the w ticks before this one", window=True),
         "spread": Word(_Spread, "spread(x, w): robust standard deviation of the w ticks before this one", window=True),
-        "median": Word(_MoveMedian, "median(x, w): median of the last w ticks", window=True),
+        "median": Word(MoveMedian, "median(x, w): median of the last w ticks", window=True),
         "mean": Word(_mean, "mean(x, w): mean of the last w ticks", window=True),
         "change": Word(_change, "change(x, w): rise of the fitted line over the last w ticks", window=True),
         "noise": Word(
@@ -375,10 +238,10 @@ VOCABULARY: Mapping[str, Word] = MappingProxyType(
         ),
         "progress": Word(_Progress, "how far the series has come down from its start"),
         "setback": Word(_Setback, "share of its progress that the series has given back"),
-        "before": Word(_Lag, "before(x, n): the value n ticks ago, by default 1", window=True, default_window=1),
+        "before": Word(Lag, "before(x, n): the value n ticks ago, by default 1", window=True, default_window=1),
         "share": Word(_Share, "share(condition, w): share of the last w ticks in which it held", window=True),
         "streak": Word(Streak, "ticks in a row in which the condition held"),
-        "count": Word(_Count, "ticks so far in which the condition held"),
+        "count": Word(Count, "ticks so far in which the condition held"),
         "across_median": Word(lambda: _across(bn.nanmedian), "the median over the layers at this tick"),
         "across_max": Word(lambda: _across(_highest_across), "the highest value over the layers at this tick"),
     }

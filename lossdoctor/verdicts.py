@@ -42,9 +42,7 @@ def settle(
     ]
 
 
-def _explains(
-    cause: Finding, finding: Finding, explanations: Mapping[str, AbstractSet[str]], last_step: float
-) -> bool:
+def _explains(cause: Finding, finding: Finding, explanations: Mapping[str, AbstractSet[str]], last_step: float) -> bool:
     if finding.rule not in explanations.get(cause.rule, frozenset()):
         return False
     # What has resolved itself is no cause of what has not.

@@ -168,7 +168,13 @@ def test_the_first_variant_that_holds_gives_message_and_fixes(tmp_path):
 def test_layers_are_named_worst_first(tmp_path):
     rules = book(
         tmp_path,
-        big='clock = "interval"\neach = "layer"\nwhen = "layer_grad_norm > 2"\npeak = "norm"\nmeasures = { norm = "layer_grad_norm", loss = "norm" }',
+        big="""
+        clock = "interval"
+        each = "layer"
+        when = "layer_grad_norm > 2"
+        peak = "norm"
+        measures = { norm = "layer_grad_norm", loss = "norm" }
+        """,
     )
     layers = Table(
         {
@@ -274,6 +280,18 @@ def test_every_rule_is_found_passed_or_undecided():
             *(one.rule for one in diagnosis.undecided),
         ]
         assert sorted(told) == [*BOOK.rules]
+
+
+def test_a_rule_that_does_not_apply_is_neither_passed_nor_undecided(tmp_path):
+    rules = book(tmp_path, rule='when = "train_loss > 4"\napplies_when = "classes > 1"')
+
+    def told(**info):
+        diagnosis = diagnose(run_of(steps(train_loss=[1, 1]), **info), rules)
+        return diagnosis.passed, diagnosis.undecided
+
+    assert told(classes=1) == ([], [])
+    assert told(classes=2) == (["rule"], [])
+    assert told() == (["rule"], []), "what is not known to be false may apply"
 
 
 def test_an_empty_run_is_undecided_and_not_healthy():

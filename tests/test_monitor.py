@@ -426,12 +426,10 @@ def test_evaluations_metrics_and_epochs_are_recorded():
     assert run.info.status == "finished"
 
 
-def train(
-    steps: int, directory: str, *, start: int = 0, state: dict[str, Any] | None = None, **options: Any
-) -> Monitor:
+def train(steps: int, directory: str, *, start: int = 0, state: dict[str, Any] | None = None) -> Monitor:
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    monitor = Monitor(model, optimizer, directory, **options)
+    monitor = Monitor(model, optimizer, directory)
     if state is not None:
         monitor.load_state_dict(state)
     with monitor:
@@ -599,10 +597,7 @@ def trained(remediate: str | None, make: Callable[[nn.Module], torch.optim.Optim
     loader = DataLoader(TensorDataset(x, y), batch_size=16, shuffle=True, num_workers=1)
     monitor = None
     if remediate is not None:
-        monitor = Monitor(
-            model, optimizer, f"run-{random.getrandbits(1)}-{remediate}", scheduler=schedule, scaler=scaler
-        )
-        random.seed(3)
+        monitor = Monitor(model, optimizer, "run", scheduler=schedule, scaler=scaler, remediate=remediate)
     losses = []
     for _ in range(4):
         for bx, by in loader if monitor is None else monitor.batches(loader):
@@ -653,11 +648,11 @@ def test_a_monitored_training_is_bit_identical_to_an_unmonitored_one(make, amp, 
 @pytest.mark.parametrize(
     "place",
     [
-        "hooks.read_settings",
+        "settings.SettingsReader.read",
         "hooks.copies",
         "hooks.subtract",
         "ring.norms",
-        "recorder.step_row",
+        "recorder.complete",
         "recorder.layer_row",
         "session.Session.flush",
         "timing._samples",

@@ -155,7 +155,12 @@ def test_on_the_run_clock_the_counts_of_ticks_are_facts(tmp_path):
             "unknown action 'scale_lrs'; did you mean 'scale_lr'?",
         ),
         ({"rest": '[[fixes]]\nadvice = "x"\naction = "scale_lr"'}, "scale_lr takes factor"),
-        ({"rest": '[[fixes]]\nadvice = "x"\naction = "rewind"\narguments = { to = "1" }'}, "rewind takes no arguments"),
+        (
+            {"rest": '[[fixes]]\nadvice = "x"\naction = "skip_step"\narguments = { to = "1" }'},
+            "skip_step takes no arguments",
+        ),
+        ({"more": 'applies_when = "train_loss > 1"'}, "applies_when: "),
+        ({"more": 'applies_when = "classes"'}, "applies_when: is a number"),
         ({"rest": '[[fixes]]\nadvice = "x"\napplicability = "safe"'}, "a fix without an action cannot be safe"),
         ({"rest": '[[fixes]]\nadvice = "x"\napplicability = "sure"'}, "Invalid enum value 'sure'"),
         (

@@ -5,7 +5,7 @@ import pytest
 
 from lossdoctor.findings import Diagnosis, Finding, Undecided
 from lossdoctor.runs.events import Intervention
-from lossdoctor.verdicts import arrange, conclude
+from lossdoctor.verdicts import arrange, conclude, settle
 
 EXPLANATIONS = {
     "cause": frozenset({"effect", "late"}),
@@ -38,6 +38,46 @@ def concluded(*findings, **more):
     diagnosis = Diagnosis(run="r", verdict="undecided", category="undecided", summary="", **more)
     ordered = arrange(findings, EXPLANATIONS, 1000.0)
     return conclude(msgspec.structs.replace(diagnosis, findings=ordered), {"vital"})
+
+
+def act(rule="cause", step=10.0, outcome="kept", settled=20.0):
+    return Intervention(
+        id=1, step=step, time=0, rule=rule, action="scale_lr", reason="...", outcome=outcome, settled=settled
+    )
+
+
+@pytest.mark.parametrize(
+    ("finding_made", "intervention", "ended"),
+    [
+        (finding("cause", 5, 15), act(), True),
+        (finding("effect", 5, 15), act(), True),
+        (finding("other", 5, 15), act(), False),
+        (finding("cause", 5, 25), act(), False),
+        (finding("cause", 11, 15), act(), False),
+        (finding("cause", 5), act(), False),
+        (finding("cause", 5, 15), act(outcome="reverted"), False),
+        (finding("cause", 5, 15), act(outcome="pending", settled=None), False),
+        (finding("cause", 5, 15), act(settled=None), False),
+    ],
+    ids=[
+        "its own",
+        "its consequence",
+        "another",
+        "ends later",
+        "begins later",
+        "goes on",
+        "reverted",
+        "pending",
+        "not settled",
+    ],
+)
+def test_an_intervention_that_was_kept_settles_what_it_ended(finding_made, intervention, ended):
+    (settled,) = settle([finding_made], [intervention], EXPLANATIONS)
+    assert (settled.resolved, settled.severity) == ((True, "info") if ended else (False, "warning"))
+
+
+def test_settling_leaves_what_is_harmless_harmless():
+    assert settle([finding("cause", 5, 15, severity="benign")], [act()], EXPLANATIONS)[0].severity == "benign"
 
 
 def test_nothing_is_arranged_to_nothing():

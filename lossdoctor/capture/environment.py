@@ -183,7 +183,7 @@ def _outputs(layers: Sequence[Layer]) -> int | None:
         int(parameter.shape[0])
         for layer in reversed(layers)
         for parameter in layer.parameters
-        if not is_lazy(parameter) and parameter.dim() > 1
+        if _size(parameter) and parameter.dim() > 1
     )
     return next(rows, None)
 

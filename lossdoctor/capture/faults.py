@@ -17,22 +17,28 @@ class Faults:
 
     def __init__(self) -> None:
         self.off: set[str] = set()
+        self._mentioned: set[str] = set()
 
     def guard(self, instrument: str, function: Callable[_P, None]) -> Callable[_P, None]:
-        """The function, which now raises nothing, does nothing after a fault, and is never compiled.
+        """The function for others to call: it raises nothing, does nothing after a fault, and is never compiled.
 
         torch.compiler.disable keeps dynamo out of our code where a user compiles a whole training step.
         """
+        disabled: Callable[_P, None] = torch.compiler.disable(self.protect(instrument, function))
+        return disabled
 
-        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
-            if instrument not in self.off:
+    def protect(self, instrument: str, function: Callable[_P, None]) -> Callable[_P, None]:
+        """The same for calls from guarded functions: a part that may fail without the whole."""
+        off = self.off
+
+        def protected(*args: _P.args, **kwargs: _P.kwargs) -> None:
+            if instrument not in off:
                 try:
                     function(*args, **kwargs)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the training goes on
                     self.report(instrument, error)
 
-        disabled: Callable[_P, None] = torch.compiler.disable(guarded)
-        return disabled
+        return protected
 
     def report(self, instrument: str, error: BaseException) -> None:
         """Switch an instrument off because of an error, and say so once."""
@@ -46,6 +52,8 @@ class Faults:
             )
             _LOG.debug("lossdoctor: where %s failed", instrument, exc_info=error)
 
-    def note(self, message: str) -> None:
-        """Mention something the user should know about the recording."""
-        _LOG.warning("lossdoctor: %s", message)
+    def mention(self, topic: str, message: str) -> None:
+        """Say once for each topic what the user should know about the recording."""
+        if topic not in self._mentioned:
+            self._mentioned.add(topic)
+            _LOG.warning("lossdoctor: %s", message)

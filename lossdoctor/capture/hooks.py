@@ -21,7 +21,7 @@ from lossdoctor.capture.measures import copies, local, subtract
 from lossdoctor.capture.record import Part, Reading, Record
 from lossdoctor.capture.ring import Drain
 from lossdoctor.capture.scaler import ScalerWatch
-from lossdoctor.capture.settings import read_settings
+from lossdoctor.capture.settings import SettingsReader
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -84,7 +84,7 @@ class OptimizerTap:
     ) -> None:
         self.number = number
         self.optimizer = optimizer
-        self.first_group = first_group
+        self._settings = SettingsReader(optimizer, first_group=first_group)
         self._context = context
         self._layers = layers
         self._bit = 1 << number
@@ -98,7 +98,11 @@ class OptimizerTap:
         self._in_step = False
         self._closure = False
         self._evaluations = 0
-        guard = context.faults.guard
+        guard, protect = context.faults.guard, context.faults.protect
+        self._note_settings = protect("optimizer settings", self._read_settings)
+        self._note_clipped = protect("clipped gradient norms", self._read_clipped)
+        self._begin_sample = protect("parameter samples", self._sample)
+        self._end_sample = protect("parameter samples", self._sample_change)
         self._on_backward = guard("backward hook", self._saw_backward)
         self._on_backward_end = guard("gradient norms", self._backward_ended)
         self._handles = [
@@ -205,16 +209,19 @@ class OptimizerTap:
         record.fired |= self._bit
         record.micro_batches = max(record.micro_batches, self._micro_batch)
         context.backwards = 0
-        read_settings(self.optimizer, record, context.drain, several=context.several_groups, first=self.first_group)
+        self._note_settings(record)
         if context.uses_scaler:
             context.scaler.account()
             found = getattr(self.optimizer, "found_inf", None)
             if found is not None:
                 context.drain.scalar(found, record, _into(record, "found_inf"))
         if record.norms_due and not self._closure:
-            self._read_clipped(record)
+            self._note_clipped(record)
         if record.samples_due:
-            self._sample(record)
+            self._begin_sample(record)
+
+    def _read_settings(self, record: Record) -> None:
+        self._settings.read(record, self._context.drain, several=self._context.several_groups)
 
     def _read_clipped(self, record: Record) -> None:
         """What the optimizer is given. It is what the backward pass left if no gradient's version changed since."""
@@ -242,14 +249,18 @@ class OptimizerTap:
             part.before = copies(part.parameters)
             self._read(part.number, part.before, None, record.parameters, scaled=False)
 
+    def _sample_change(self, record: Record) -> None:
+        for part in self._parts:
+            if part.before is not None:
+                before, part.before = part.before, None
+                self._read(part.number, subtract(before, part.parameters), None, record.updates, scaled=False)
+
     def _after_step(self, *_: object) -> None:
         context, record = self._context, self._context.record
         self._in_step = False
+        if record.samples_due:
+            self._end_sample(record)
         for part in self._parts:
-            if part.before is not None:
-                change = subtract(part.before, part.parameters)
-                part.before = None
-                self._read(part.number, change, None, record.updates, scaled=False)
             if self._closure and part.is_read and record.norms_due:
                 record.unchanged.add(part.number)
             part.versions, part.is_read = [], False

@@ -99,7 +99,8 @@ class EvaluationRecord:
 
     step: float
     time: float
-    values: dict[str, float] = field(default_factory=dict)
+    values: dict[str, list[float]] = field(default_factory=dict)
+    """One number each, or none while it has not arrived."""
     waiting: int = 0
 
 
@@ -176,6 +177,11 @@ def _total(readings: Iterable[Reading], scale: float) -> float | None:
 
 def layer_row(record: Record, parts: Sequence[Part], layers: int) -> dict[str, Column]:
     """The row of the layer table: for each signal a column over the layers, shape (layers,), float64."""
+    with np.errstate(all="ignore"):  # what is infinite or NaN is recorded as that
+        return _layer_row(record, parts, layers)
+
+
+def _layer_row(record: Record, parts: Sequence[Part], layers: int) -> dict[str, Column]:
     row: dict[str, Column] = {}
     gradients = _by_layer(record.unclipped, parts, layers, record.scale)
     if gradients is not None:

@@ -1,6 +1,5 @@
 """The recorder: joins what the hooks read and what the loop reports to rows, one for each optimizer step."""
 
-import logging
 import math
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from lossdoctor.capture.hooks import OptimizerTap, TapContext
 from lossdoctor.capture.losses import LossWatch
 from lossdoctor.capture.names import Layer
 from lossdoctor.capture.record import EvaluationRecord, Record, complete, layer_row
+from lossdoctor.capture.reported import IdleCalls, one_number
 from lossdoctor.capture.ring import host_number
 from lossdoctor.capture.rows import Rows
 from lossdoctor.capture.scaler import ScalerWatch
@@ -23,11 +23,6 @@ from lossdoctor.capture.timing import StopWatch
 
 __all__ = ["Recorder"]
 
-_LOG = logging.getLogger("lossdoctor")
-
-_IDLE_CALLS = 16
-_IDLE_BACKWARDS = 1024
-"""Calls of step without an optimizer step before it is mentioned: without and with backward passes in between."""
 _BAD_GRADIENT_ROWS = 16
 """Layer rows written in a row for gradients that are not finite: the first says where it began."""
 
@@ -59,6 +54,7 @@ class Recorder:
         self._reads_at_once = reads_at_once
         self.last_loss_is_finite: bool | None = None
         """Whether the last loss that was read was finite; None if none was."""
+        self._faults = faults
         self._scaler = ScalerWatch(scaler)
         self._context = TapContext(self._scaler, faults, optimizers=len(optimizers))
         self._context.roll = self._roll
@@ -78,16 +74,14 @@ class Recorder:
         self._queue: deque[Record | EvaluationRecord] = deque()
         self._bad_rows = 0
         self._is_finite = True
-        self._idle_calls = self._idle_backwards = 0
-        self._is_stepless = not optimizers
-        self._warned: set[str] = set()
+        self._idle = IdleCalls(faults, is_stepless=not optimizers)
         self._multipliers: Sequence[float] = ()
         self._open()
 
     def close(self) -> None:
         """Finish the last record if the loop reported it, wait for its numbers, take out every hook."""
         record = self._context.record
-        if record.calls and (record.fired or self._is_stepless):
+        if record.calls and (record.fired or self._idle.is_stepless):
             self._finish(record, self._multipliers)
         self.collect(lag=0)
         for tap in self._taps:
@@ -126,10 +120,13 @@ class Recorder:
                 self._note(record, name if name.startswith("train_") else f"train_{name}", value)
         if record.fired or skipped:
             record.skipped = skipped
-            self._is_stepless = False
-            self._idle_calls = self._idle_backwards = 0
+            self._idle.stepped()
             self._finish(record, multipliers)
-        elif self._is_stepless or self._is_idle():
+            return
+        if not self._idle.is_stepless:
+            self._idle.called(had_backward=context.backwards > 0)
+            context.backwards = 0
+        if self._idle.is_stepless:
             self._finish(record, multipliers)
 
     def evaluated(self, loss: Any, metrics: Mapping[str, Any]) -> None:
@@ -141,10 +138,12 @@ class Recorder:
         if loss is not None:
             named["val_loss"] = loss
         for name, value in named.items():
-            if (number := self._scalar(name, value)) is not None:
-                self._read(number, record, _Setter(record.values, name))
-        if record.values or record.waiting:
-            self._queue.append(record)
+            number = one_number(name, value, self._faults)
+            if isinstance(number, Tensor):
+                self._context.drain.scalar(number, record, record.values.setdefault(name, []).extend)
+            elif number is not None:
+                record.values[name] = [number]
+        self._queue.append(record)
         self.watch.restart()
 
     def collect(self, *, lag: int | None = None) -> None:
@@ -226,7 +225,9 @@ class Recorder:
             if isinstance(record, Record):
                 self._complete(record)
             else:
-                self.rows.evaluations.append({"step": record.step, "time": record.time, **record.values})
+                values = {name: numbers[0] for name, numbers in record.values.items() if numbers}
+                if values:
+                    self.rows.evaluations.append({"step": record.step, "time": record.time, **values})
 
     def _complete(self, record: Record) -> None:
         complete(record, uses_scaler=self._context.uses_scaler, several_losses=len(self._taps) > 1)
@@ -240,28 +241,10 @@ class Recorder:
             if layers:
                 self.rows.layers.append((record.step, record.time, layers))
 
-    def _is_idle(self) -> bool:
-        """Whether calls have gone on for so long without an optimizer step that there will be none."""
-        if self._context.backwards:
-            self._context.backwards = 0
-            self._idle_backwards += 1
-        else:
-            self._idle_calls += 1
-        if self._idle_calls < _IDLE_CALLS and self._idle_backwards < _IDLE_BACKWARDS:
-            return False
-        self._is_stepless = True
-        calls = self._idle_calls + self._idle_backwards
-        self._warn(
-            "steps",
-            f"no step of the Monitor's optimizer in {calls} calls of monitor.step; give Monitor the optimizer that the "
-            "loop steps. Until then every call is recorded as one step",
-        )
-        return True
-
     # -- numbers
 
     def _note(self, record: Record, name: str, value: Any) -> None:
-        number = self._scalar(name, value)
+        number = one_number(name, value, self._faults)
         if number is None:
             return
         if not isinstance(number, Tensor):
@@ -282,40 +265,3 @@ class Recorder:
         was_finite, self.last_loss_is_finite = self.last_loss_is_finite, math.isfinite(loss)
         if was_finite is not False and not self.last_loss_is_finite:
             self.saw_non_finite_loss = True
-
-    def _read(self, number: "Tensor | float", record: Record | EvaluationRecord, sink: Any) -> None:
-        if isinstance(number, Tensor):
-            self._context.drain.scalar(number, record, sink)
-        else:
-            sink([number])
-
-    def _scalar(self, name: str, value: Any) -> "Tensor | float | None":
-        """The value as a float or a tensor of one element; None, with one warning, if it is no such thing."""
-        if isinstance(value, Tensor):
-            if value.numel() == 1 and not value.is_complex():
-                return value
-            what = f"of shape {tuple(value.shape)}"
-        else:
-            try:
-                return float(value)
-            except (TypeError, ValueError):
-                what = f"of type {type(value).__name__}"
-        self._warn(name, f"{name} {what} is not one number and is not recorded; report its mean, e.g. value.mean()")
-        return None
-
-    def _warn(self, topic: str, message: str) -> None:
-        if topic not in self._warned:
-            self._warned.add(topic)
-            _LOG.warning("lossdoctor: %s", message)
-
-
-class _Setter:
-    """Puts an arrived number into a dictionary."""
-
-    __slots__ = ("_name", "_values")
-
-    def __init__(self, values: dict[str, float], name: str) -> None:
-        self._values, self._name = values, name
-
-    def __call__(self, numbers: list[float]) -> None:
-        self._values[self._name] = numbers[0]

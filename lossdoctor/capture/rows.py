@@ -42,7 +42,7 @@ class Rows:
 
     def take(self) -> Block:
         """All rows as a block; none are left. A column that was ever seen stays in every later block of its kind."""
-        with np.errstate(over="ignore"):  # a value beyond float32 is stored as infinite
+        with np.errstate(all="ignore"):  # a value beyond float32 is stored as infinite
             block = Block(
                 self._step_table(self.steps),
                 _table(self.evaluations, self._known("evaluations", self.evaluations)),

@@ -11,6 +11,9 @@ _CALIBRATION_STEPS = 50
 _SHARE = 0.004
 """Share of a step that gradient norms may take; what is left of one per cent is for the rest of the Monitor."""
 
+_COLD = 2.5
+"""A reading that is not taken at every step costs this much more: its code and its data have left the caches."""
+
 _SHRINK = 20
 _LEAST = 2
 _EVERY = 1000
@@ -61,5 +64,6 @@ class Cadence:
             return
         budget = _SHARE * statistics.median(self._steps)
         typical = statistics.median(self._costs)
-        self.every = next((every for every in CADENCES if typical <= every * budget), CADENCES[-1])
+        if typical > budget:
+            self.every = next((every for every in CADENCES[1:] if _COLD * typical <= every * budget), CADENCES[-1])
         self.settled = True

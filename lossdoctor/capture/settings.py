@@ -9,24 +9,55 @@ from torch.optim import Optimizer
 from lossdoctor.capture.record import Record
 from lossdoctor.capture.ring import Drain
 
-__all__ = ["momentum_of", "read_settings"]
+__all__ = ["SettingsReader", "momentum_of"]
 
 
-def read_settings(optimizer: Optimizer, record: Record, drain: Drain, *, several: bool, first: int) -> None:
-    """Note the largest of each setting over the groups; with `several` groups each learning rate too.
+class SettingsReader:
+    """Reads the settings of one optimizer.
 
-    `first` is the number of this optimizer's first group among the groups of all optimizers.
+    `first_group` is the number of its first group among the groups of all optimizers.
     """
-    values = record.values
-    for number, group in enumerate(optimizer.param_groups, first):
-        get = group.get
-        _note(values, "learning_rate", get("lr"), record, drain)
-        if several:
-            values.pop(f"learning_rate_group{number}", None)
-            _note(values, f"learning_rate_group{number}", get("lr"), record, drain)
-        betas = get("betas")
-        _note(values, "momentum", get("momentum") if betas is None else betas[0], record, drain)
-        _note(values, "weight_decay", get("weight_decay"), record, drain)
+
+    def __init__(self, optimizer: Optimizer, *, first_group: int) -> None:
+        self._optimizer = optimizer
+        self._first_group = first_group
+        self._known: list[tuple[Any, Any, Any]] = []
+        self._values: dict[str, float] = {}
+
+    def read(self, record: Record, drain: Drain, *, several: bool) -> None:
+        """Note the largest of each setting over the groups; with `several` groups each learning rate too."""
+        found = [
+            (group.get("lr"), momentum_of(group), group.get("weight_decay")) for group in self._optimizer.param_groups
+        ]
+        if any(isinstance(value, Tensor) for settings in found for value in settings):
+            self._note_all(found, record.values, record, drain, several=several)
+            return
+        if found != self._known:  # most steps have the settings of the one before
+            self._values = {}
+            self._note_all(found, self._values, record, drain, several=several)
+            self._known = found
+        values = record.values
+        if not values:
+            values.update(self._values)
+        else:
+            for name, value in self._values.items():
+                _note(values, name, value, record, drain)
+
+    def _note_all(
+        self,
+        found: list[tuple[Any, Any, Any]],
+        values: dict[str, float],
+        record: Record,
+        drain: Drain,
+        *,
+        several: bool,
+    ) -> None:
+        for number, (rate, momentum, decay) in enumerate(found, self._first_group):
+            _note(values, "learning_rate", rate, record, drain)
+            if several:
+                _note(values, f"learning_rate_group{number}", rate, record, drain)
+            _note(values, "momentum", momentum, record, drain)
+            _note(values, "weight_decay", decay, record, drain)
 
 
 def momentum_of(group: dict[str, Any]) -> Any:

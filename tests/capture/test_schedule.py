@@ -36,7 +36,7 @@ def test_the_cadence_is_the_smallest_that_is_cheap_enough_and_is_fixed_after_50_
         cadence.add(1.0, 100.0)
         return cadence.every
 
-    assert [settled(share) for share in (0.001, 0.004, 0.005, 0.015, 0.03, 0.06, 1.0)] == [1, 1, 2, 4, 8, 16, 16]
+    assert [settled(share) for share in (0.001, 0.004, 0.005, 0.012, 0.025, 1.0)] == [1, 1, 4, 8, 16, 16]
 
 
 def test_a_pinned_cadence_stays():

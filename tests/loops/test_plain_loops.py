@@ -11,7 +11,7 @@ from torch.optim import lr_scheduler
 from lossdoctor import Monitor
 from tests.loops.ledger import Ledger, assert_healthy, assert_recorded
 from tests.loops.problems import ConvNet, RegularizedNet, digits_loaders, plain_mlp
-from tests.pathologies.training import Lion
+from tests.pathologies.optimizers import Lion
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Trainings that get nowhere, too slowly, or stop on the way."""
 
 from tests.pathologies.recipe import AFTER_BLOWUP, AFTER_STANDSTILL, recipe
-from tests.pathologies.training import Fault
+from tests.pathologies.settings import Fault
 
 __all__ = ["LEARNING"]
 

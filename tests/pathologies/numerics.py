@@ -1,7 +1,7 @@
 """NaN, infinity and the limits of half precision."""
 
 from tests.pathologies.recipe import AFTER_BLOWUP, AFTER_NAN, AFTER_STANDSTILL, recipe
-from tests.pathologies.training import Fault
+from tests.pathologies.settings import Fault
 
 __all__ = ["NUMERICS"]
 

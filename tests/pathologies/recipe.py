@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from tests.pathologies.settings import Settings
 from tests.pathologies.tasks import TASKS, Task
-from tests.pathologies.training import Settings
 
 __all__ = ["AFTER_BLOWUP", "AFTER_NAN", "AFTER_STANDSTILL", "Recipe", "recipe"]
 

@@ -27,13 +27,14 @@ __all__ = ["main", "record", "summary"]
 def record(recipe: Recipe, directory: Path) -> Outcome:
     """Train one recipe and leave its run directory at `directory`, replacing what was there.
 
-    Raises RuntimeError if a step is missing in the recording: a Monitor with a fault of its own goes on in silence.
+    Raises RuntimeError if the recording stops early: a Monitor with a fault of its own goes on in silence.
     """
     shutil.rmtree(directory, ignore_errors=True)
     monitor = partial(Monitor, run_dir=directory, remediate="off", grad_norm_every=1)
     outcome = train(recipe.make_task(), recipe.settings, monitor=monitor)
-    if (recorded := len(read_run(directory).steps)) != recipe.settings.steps:
-        raise RuntimeError(f"{recipe.name}: {recorded} of {recipe.settings.steps} steps were recorded")
+    recorded, steps = len(read_run(directory).steps), recipe.settings.steps
+    if recorded < steps - 1:  # a loop that leaves an update out reports it with the next one
+        raise RuntimeError(f"{recipe.name}: {recorded} of {steps} steps were recorded")
     return outcome
 
 

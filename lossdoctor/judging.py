@@ -1,0 +1,213 @@
+"""Rules at work on one run: from the values of their expressions to episodes, findings and reasons for indecision."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lossdoctor.clocks import Ticks, source_of
+from lossdoctor.episodes import Episode, EpisodeTracker, Frozen
+from lossdoctor.expressions import Graph
+from lossdoctor.filters import Array
+from lossdoctor.findings import Finding, Prescription, Undecided
+from lossdoctor.rule import Fix, Rule
+from lossdoctor.signals import SIGNALS
+from lossdoctor.templates import fill, names_in
+
+__all__ = ["RuleGroup", "RuleState"]
+
+
+class RuleState:
+    """One rule at work on one run."""
+
+    def __init__(self, rule: Rule, graph: Graph) -> None:
+        self.rule = rule
+        self.tracker = EpisodeTracker(rule.patience, layered=rule.each == "layer")
+        self.ticks = 0
+        self.verified: dict[str, float] = {}
+        scope = rule.scope
+
+        def node(text: str, part: str) -> int:
+            return graph.add(text, scope, part)
+
+        self._when = node(rule.when, "when")
+        self._grave = None if rule.error_when is None else node(rule.error_when, "error_when")
+        self._measures = {name: node(name, name) for name in rule.measures}
+        self._variants = [node(variant.when, "variants") for variant in rule.variants]
+        self._fixes = {
+            (variant, number): (
+                None if fix.when is None else node(fix.when, "fixes"),
+                {name: node(text, "fixes") for name, text in fix.arguments.items()},
+            )
+            for variant, number, fix in self._all_fixes()
+        }
+        self._verifications = {
+            fix.verify.when: node(fix.verify.when, "verify")
+            for _, _, fix in self._all_fixes()
+            if fix.verify is not None
+        }
+
+    def _all_fixes(self) -> Iterable[tuple[int | None, int, Fix]]:
+        for number, fix in enumerate(self.rule.fixes):
+            yield None, number, fix
+        for variant, special in enumerate(self.rule.variants):
+            for number, fix in enumerate(special.fixes):
+                yield variant, number, fix
+
+    def observe(self, step: Array, values: "_Values") -> list[Episode]:
+        """Take in the rule's next ticks and return the episodes that began."""
+        self.ticks += len(step)
+        truth = values.wide(self._when)
+        unknown = np.broadcast_to(np.nan, truth.shape)
+        for text, node in self._verifications.items():
+            # On layers it holds where it holds on all of them.
+            self.verified[text] = float(np.fmin.reduce(values.wide(node)[-1], initial=np.nan))
+
+        def freeze(tick: int, layer: int) -> Frozen:
+            return self._freeze(values, tick, layer)
+
+        return self.tracker.observe(
+            step,
+            truth,
+            peak=unknown if self.rule.peak is None else values.wide(self._measures[self.rule.peak], like=truth),
+            grave=unknown if self._grave is None else values.wide(self._grave, like=truth),
+            freeze=freeze,
+        )
+
+    def _freeze(self, values: "_Values", tick: int, layer: int) -> Frozen:
+        def at(node: int) -> float:
+            return values.at(node, tick, layer)
+
+        measured = {name: at(node) for name, node in self._measures.items()}
+        variant = next((number for number, node in enumerate(self._variants) if at(node) == 1), None)
+        fixes = self.rule.variants[variant].fixes if variant is not None else []
+        owner = variant if fixes else None
+        arguments: dict[int, dict[str, float]] = {}
+        for number in range(len(fixes or self.rule.fixes)):
+            when, nodes = self._fixes[owner, number]
+            if when is None or at(when) == 1:
+                arguments[number] = {name: at(node) for name, node in nodes.items()}
+        return Frozen(measured, variant, arguments)
+
+    def finding(self, episode: Episode, layers: Sequence[str]) -> Finding:
+        """What there is to say about one episode; `layers` are the names of the layers."""
+        rule = self.rule
+        resolved = rule.kind == "state" and episode.over
+        severity = "error" if episode.grave else rule.severity
+        numbers = {**rule.thresholds, **episode.frozen.values}
+        variant = None if episode.frozen.variant is None else rule.variants[episode.frozen.variant]
+        ongoing = rule.kind == "state" and not episode.over
+        worst = sorted(episode.layers, key=lambda layer: (-np.nan_to_num(episode.layers[layer], nan=-np.inf), layer))
+        return Finding(
+            rule=rule.id,
+            title=rule.title,
+            family=rule.family,
+            category=rule.category,
+            severity="info" if resolved and severity != "benign" else severity,
+            clock=rule.clock,
+            since=episode.since,
+            detected=episode.detected,
+            until=None if ongoing else episode.until,
+            resolved=resolved,
+            layers=[layers[layer] if layer < len(layers) else f"layer {layer}" for layer in worst],
+            message=fill(rule.message if variant is None else variant.message, numbers, rule.path),
+            evidence={name: value for name, value in episode.frozen.values.items() if not np.isnan(value)},
+            peak=None if np.isnan(episode.peak) else episode.peak,
+            evidence_signal=rule.evidence,
+            prescriptions=list(self._prescriptions(episode.frozen, numbers)),
+            episodes=episode.number,
+        )
+
+    def _prescriptions(self, frozen: Frozen, numbers: Mapping[str, float]) -> Iterable[Prescription]:
+        special = [] if frozen.variant is None else self.rule.variants[frozen.variant].fixes
+        for number, arguments in frozen.arguments.items():
+            fix = (special or self.rule.fixes)[number]
+            used = {**numbers, **arguments}
+            if any(np.isnan(used[name]) for name in names_in(fix.advice)) or any(map(np.isnan, arguments.values())):
+                continue
+            yield Prescription(
+                advice=fill(fix.advice, used, self.rule.path),
+                action=fix.action,
+                applicability=fix.applicability,
+                arguments=arguments,
+                verify=None if fix.verify is None else fix.verify.when,
+                within=None if fix.verify is None else fix.verify.within,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """The values of a graph's nodes over one block."""
+
+    graph: Graph
+    arrays: Sequence[Array]
+
+    def wide(self, node: int, *, like: Array | None = None) -> Array:
+        """A node's values as (ticks, layers), one layer where it has none."""
+        array = self.arrays[node]
+        array = array.reshape(len(array), -1)
+        return array if like is None else np.broadcast_to(array, like.shape)
+
+    def at(self, node: int, tick: int, layer: int) -> float:
+        """A node's value at one tick. Which of two zeros a median finds depends on the cut: never report -0."""
+        row = self.arrays[node][tick]
+        return (float(row) if row.ndim == 0 else float(row[min(layer, len(row) - 1)])) + 0.0
+
+
+class RuleGroup:
+    """Rules that tick together: same clock, same required signals. They share one graph of expressions."""
+
+    def __init__(self, rules: Sequence[Rule], run_facts: Mapping[str, float]) -> None:
+        self.signals = sorted(rules[0].signals)
+        self.names = frozenset[str]().union(*(rule.signals | rule.optional for rule in rules), {"step"})
+        self._graph = Graph(run_facts)
+        self.states = [RuleState(rule, self._graph) for rule in rules]
+        self._run_facts = run_facts
+        self._observed: set[str] = set()
+        self._ticks = 0
+        if any(rule.each == "layer" for rule in rules):
+            self.names |= {"layer_depth"}
+
+    def observe(self, ticks: Ticks) -> list[tuple[RuleState, Episode]]:
+        """Evaluate all rules over the ticks at which every required signal was observed."""
+        self._ticks += len(ticks)
+        seen = np.ones(len(ticks), dtype=np.bool_)
+        for name in self.signals:
+            present: npt.NDArray[np.bool_] = ~np.isnan(ticks.signals[name])
+            if present.ndim > 1:
+                present = np.logical_or.reduce(present, axis=1)
+            if present.any():
+                self._observed.add(name)
+            seen &= present
+        if not seen.any():
+            return []
+        everything = bool(seen.all())
+        signals = {name: ticks.signals[name] if everything else ticks.signals[name][seen] for name in self.names}
+        step = signals["step"]
+        values = _Values(self._graph, self._graph.evaluate(signals, len(step)))
+        return [(state, episode) for state in self.states for episode in state.observe(step, values)]
+
+    def undecided(self, state: RuleState) -> Undecided | None:
+        """Why a rule without findings could not be decided; None if it was."""
+        if state.tracker.decided >= state.rule.patience:
+            return None
+        missing = [name for name in self.signals if name not in self._observed]
+        if missing:
+            recorded = sorted({source_of(name)[0].removesuffix("_non_finite") for name in missing})
+            hints = sorted({SIGNALS[name].how for name in recorded if name in SIGNALS and SIGNALS[name].how})
+            reason = f"no {' and no '.join(recorded)} was recorded"
+            return Undecided(rule=state.rule.id, reason="; ".join([reason, *hints]), missing=recorded)
+        if unknown := sorted(name for name in state.rule.facts if name not in self._run_facts):
+            known = f"{' and '.join(unknown)} {'are' if len(unknown) > 1 else 'is'} not known"
+            return Undecided(rule=state.rule.id, reason=known, missing=unknown)
+        if not state.ticks and self._ticks:
+            return Undecided(rule=state.rule.id, reason=f"{' and '.join(self.signals)} were never observed together")
+        return Undecided(
+            rule=state.rule.id,
+            reason=f"too short: {_ticks(state.ticks, state.rule.clock)} seen, {state.tracker.decided} could be decided",
+        )
+
+
+def _ticks(number: int, clock: str) -> str:
+    return f"{number} {clock} tick{' was' if number == 1 else 's were'}"

@@ -1,0 +1,77 @@
+"""What the loop can be told: settings, and faults to inject."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+__all__ = ["Fault", "FaultKind", "Settings"]
+
+FaultKind: TypeAlias = Literal[
+    "nan_batch",  # one input value is NaN
+    "inf_batch",  # one input value is infinite
+    "masked_batch",  # every target is to be ignored: the mean over nothing is NaN
+    "bad_batch",  # inputs times the magnitude (text: random characters), targets permuted
+    "wrong_targets",  # regression targets times the magnitude
+    "nan_gradient",  # the square root of zero joins the loss: the value is finite, one layer's gradient is not
+    "lr_factor",  # the learning rate times the magnitude, for good or for `length` steps
+    "random_labels",  # targets of other rows, drawn anew for each batch: inputs say nothing about them
+    "loss_factor",  # the loss times the magnitude
+    "gradient_factor",  # the gradient times the magnitude, the loss as it was: an op with a wrong backward
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that goes wrong at `step` (from 1), for `length` steps (None: to the end)."""
+
+    kind: FaultKind
+    step: int = 1
+    magnitude: float = 1.0
+    length: int | None = None
+
+    def active(self, step: int) -> bool:
+        """Whether the fault holds at this step."""
+        return self.step <= step and (self.length is None or step < self.step + self.length)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to train. Lengths are optimizer steps, shares are of `steps`."""
+
+    steps: int
+    batch_size: int = 64
+    evaluate_every: int = 20
+    seed: int = 0
+    optimizer: Literal["sgd", "momentum", "adam", "adamw", "fused_adamw", "rmsprop", "adagrad", "lion"] = "adamw"
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    schedule: Literal[
+        "constant", "warmup_cosine", "cosine", "onecycle", "step", "linear", "exponential", "restarts"
+    ] = "warmup_cosine"
+    warmup: float = 0.05
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    """Where the "step" schedule multiplies the learning rate by `gamma`, as shares of the run."""
+    gamma: float = 0.1
+    clip: float | None = None
+    clip_with: Literal["torch", "monitor"] = "torch"
+    clip_scaled: bool = False
+    """Clip before the scaler unscaled the gradients: the classic mistake."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    loss_scale: float = 2.0**16
+    scale_growth_interval: int = 2000
+    accumulation: int = 1
+    drop_last: bool = False
+    train_rows: int | None = None
+    """Use only so many training rows."""
+    label_noise: float = 0.0
+    """Share of training labels that are drawn at random, once."""
+    input_scale: float = 1.0
+    target_scale: float = 1.0
+    frozen: int = 0
+    """The first so many parameter tensors do not require a gradient."""
+    stale_optimizer: bool = False
+    """The optimizer was built for a copy of the model: nothing ever moves."""
+    mend_gradients: bool = False
+    """The loop replaces non-finite gradients by zero before it steps."""
+    skip_bad_losses: bool = False
+    """The loop leaves out the update where the loss is not finite."""
+    faults: tuple[Fault, ...] = ()
