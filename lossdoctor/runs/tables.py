@@ -1,7 +1,8 @@
 """Recorded values in memory: columns that know what was observed, tables, blocks and whole runs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,8 +24,8 @@ Floats: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 class Column:
     """Values of one signal: shape (rows,), or (rows, layers) for a layer signal.
 
-    `values` keeps the stored dtype (float32; float64 for step and time). `observed` is a mask of the same shape, or None
-    where every value was observed. Unobserved values are NaN; an observed value may be NaN or Inf too.
+    `values` keeps the stored dtype (float32; float64 for step and time). `observed` is a mask of the same shape, or
+    None where every value was observed. Unobserved values are NaN; an observed value may be NaN or Inf too.
     """
 
     values: Floats
@@ -101,15 +102,16 @@ class Run:
         starts = range(0, max(len(self.steps), 1), rows)
         yield from self.cut([start for start in starts if start])
 
-    def cut(self, at: list[int]) -> Iterator[Block]:
+    def cut(self, at: Sequence[int]) -> Iterator[Block]:
         """The run cut before the step rows `at` (ascending row numbers)."""
         bounds = [0, *at, len(self.steps)]
         step = self.steps.step
         evaluation_row = layer_row = 0
-        for begin, end in zip(bounds, bounds[1:], strict=False):
-            last = end >= len(self.steps)
-            evaluation_end = len(self.evaluations) if last else int(np.searchsorted(self.evaluations.step, step[end], "left"))
-            layer_end = len(self.layers) if last else int(np.searchsorted(self.layers.step, step[end], "left"))
+        for begin, end in pairwise(bounds):
+            evaluation_end, layer_end = len(self.evaluations), len(self.layers)
+            if end < len(self.steps):
+                evaluation_end = int(np.searchsorted(self.evaluations.step, step[end], "left"))
+                layer_end = int(np.searchsorted(self.layers.step, step[end], "left"))
             yield Block(
                 self.steps[begin:end],
                 self.evaluations[evaluation_row:evaluation_end],

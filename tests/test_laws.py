@@ -1,0 +1,96 @@
+"""Laws for every sample run: how it is cut into blocks does not matter, nor the unit and the zero of its loss."""
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lossdoctor.diagnosis import Diagnoser, diagnose
+from lossdoctor.rulebook import Rulebook
+from lossdoctor.runs import read_run
+from lossdoctor.runs.info import facts
+from lossdoctor.runs.tables import Column, Run, Table
+
+SAMPLES = sorted(path.parent for path in (Path(__file__).parents[1] / "sample_runs").glob("*/expected.toml"))
+RULEBOOK = Rulebook.load()
+EXACT = {"underfitting", "clip_before_unscale"}
+"""These know an exact number: chance is ln C, a clipped norm is max_norm / scale."""
+FROM_ZERO = {"exploding_gradient"}
+"""This one compares gradients with the size of the first loss: its zero matters, its unit does not."""
+
+samples = pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+
+
+def _cut(run, rows):
+    """Findings as they began, in order, and the diagnosis, of a run seen in blocks that end at these rows."""
+    diagnoser = Diagnoser(RULEBOOK, run_facts=facts(run.info), layers=[layer.name for layer in run.info.model.layers])
+    began = [finding for block in run.cut(rows) for finding in diagnoser.observe(block)]
+    return began, diagnoser.diagnosis()
+
+
+@samples
+def test_findings_are_the_same_row_by_row(path):
+    run = read_run(path)
+    _, whole = _cut(run, [])
+    began, diagnosis = _cut(run, range(1, len(run.steps)))
+    assert diagnosis == whole
+    assert [finding.detected for finding in began] == sorted(finding.detected for finding in began)
+
+
+@samples
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_findings_are_the_same_for_any_cut(path, data):
+    run = read_run(path)
+    rows = data.draw(st.sets(st.integers(1, len(run.steps) - 1), max_size=12))
+    assert _cut(run, sorted(rows))[1] == _cut(run, [])[1]
+
+
+def _changed(run: Run, *, factor: float, offset: float) -> Run:
+    """The run as it would be with the loss a loss + b: gradients are a times as large."""
+
+    def column(name: str, values: Column) -> Column:
+        if name in {"train_loss", "val_loss"}:
+            return Column(values.values.astype(np.float64) * factor + offset, values.observed)
+        if "grad" in name and not name.endswith("_non_finite"):
+            return Column(values.values.astype(np.float64) * factor, values.observed)
+        return values
+
+    def table(rows: Table) -> Table:
+        return Table({name: column(name, values) for name, values in rows.columns.items()})
+
+    return dataclasses.replace(
+        run, steps=table(run.steps), evaluations=table(run.evaluations), layers=table(run.layers)
+    )
+
+
+def _course(run, without):
+    return [
+        (finding.rule, finding.since, finding.detected, finding.until, finding.severity, finding.layers)
+        for finding in diagnose(run, RULEBOOK).findings
+        if finding.rule not in without
+    ]
+
+
+@samples
+@pytest.mark.parametrize("factor", [2.0**-6, 32.0])
+def test_the_unit_of_the_loss_does_not_matter(path, factor):
+    run = read_run(path)
+    assert _course(_changed(run, factor=factor, offset=0.0), EXACT) == _course(run, EXACT)
+
+
+@samples
+@pytest.mark.parametrize("offset", [-3.0, 5.0])
+def test_the_zero_of_the_loss_does_not_matter(path, offset):
+    run = read_run(path)
+    without = EXACT | FROM_ZERO
+    assert _course(_changed(run, factor=1.0, offset=offset), without) == _course(run, without)
+
+
+def test_a_diagnosis_survives_its_json():
+    diagnosis = diagnose(read_run(SAMPLES[0]), RULEBOOK)
+    assert msgspec.convert(msgspec.to_builtins(diagnosis), type(diagnosis)) == diagnosis
