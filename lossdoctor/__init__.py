@@ -22,7 +22,14 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         msg = f"module 'lossdoctor' has no attribute '{name}'"
         raise AttributeError(msg)
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        home = importlib.import_module(_HOMES[name])
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        msg = f"lossdoctor.{name} needs torch: pip install 'lossdoctor[torch]'"
+        raise ModuleNotFoundError(msg, name="torch") from None
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:

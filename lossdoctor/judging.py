@@ -146,7 +146,7 @@ class _Values:
     def wide(self, node: int, *, like: Array | None = None) -> Array:
         """A node's values as (ticks, layers), one layer where it has none."""
         array = self.arrays[node]
-        array = array.reshape(len(array), -1)
+        array = array.reshape(-1, 1) if array.ndim == 1 else array
         return array if like is None else np.broadcast_to(array, like.shape)
 
     def at(self, node: int, tick: int, layer: int) -> float:
