@@ -115,13 +115,22 @@ class Ticks:
         return len(self.step)
 
 
+def _non_finite(table: Table, name: str) -> Array:
+    """1 where a value was observed that is not finite, 0 where only finite ones were, NaN where none was.
+
+    A loop that reports several losses by name has train_loss_<name> in place of train_loss: any of them counts.
+    """
+    several = [column for column in table.columns if column.startswith("train_loss_")] if name == "train_loss" else []
+    found = np.full(len(table), np.nan)
+    for column in (table.columns[each] for each in (name, *several) if each in table.columns):
+        found = np.fmax(found, np.where(column.mask(), ~np.isfinite(column.values), np.nan))
+    return found
+
+
 def _finite(table: Table, name: str) -> Array:
     """A column as float64 with NaN for null: (rows,) or (rows, layers); all NaN where it was never recorded."""
     if name.endswith(_SUFFIX) and name not in table.columns:
-        column = table.columns.get(name.removesuffix(_SUFFIX))
-        if column is None:
-            return np.full(len(table), np.nan)
-        return np.where(column.mask(), ~np.isfinite(column.values), np.nan).astype(np.float64)
+        return _non_finite(table, name.removesuffix(_SUFFIX))
     column = table.columns.get(name)
     if column is None:
         return np.full(len(table), np.nan)

@@ -13,6 +13,8 @@ INTERVAL_NAMES = frozenset(
 """Interval signals that reasons are made from."""
 
 _SHAPE_TOLERANCE = 0.03
+_LONG_RISE = 0.5
+"""A rise that takes longer than this share of the run is no warm-up."""
 _NORMS_CALM = 10.0
 _WAIT_SMALL = 0.1
 
@@ -46,16 +48,22 @@ class Health:
         return [reason for reason in found if reason]
 
 
+def _fell(values: Array) -> bool:
+    """Whether the last value is lower than the first, and in a longer series by more than the values fluctuate."""
+    noise = float(np.median(np.abs(np.diff(values, 2)))) if len(values) > 8 else 0.0  # noqa: PLR2004 - a median of some
+    return bool(values[-1] < values[0] - 4 * noise)
+
+
 def _fall(name: str, values: Array) -> str:
     values = values[~np.isnan(values)]
-    if len(values) < 4 or not values[-1] < values[0]:  # noqa: PLR2004 - fewer ticks are no trend
+    if len(values) < 4 or not _fell(values):  # noqa: PLR2004 - fewer ticks are no trend
         return ""
     return f"{name} fell from {values[0]:.3g} to {values[-1]:.3g}"
 
 
 def _validation(step: Array, values: Array) -> str:
     step, values = step[~np.isnan(values)], values[~np.isnan(values)]
-    if len(values) < 2 or not values[-1] < values[0]:  # noqa: PLR2004 - one evaluation is no trend
+    if len(values) < 3 or not _fell(values):  # noqa: PLR2004 - fewer evaluations are no trend
         return ""
     best = int(np.argmin(values))
     where = "its lowest" if best == len(values) - 1 else f"lowest {values[best]:.3g} at step {step[best]:.0f}"
@@ -104,6 +112,9 @@ def describe_schedule(step: Array, rate: Array) -> str:
     if top > 1 and rate[top - 1] == rate[0]:
         return f"{rate[0]:.3g}, raised to {peak:.3g} by step {step[top]:.0f}, then {_decay(step[top:], rate[top:])}"
     rising = bool(np.all(np.diff(rate[: top + 1]) >= 0)) and top > 0
+    if rising and step[top] > _LONG_RISE * step[-1]:
+        rise = f"rises from {rate[0]:.3g} to {peak:.3g} by step {step[top]:.0f}"
+        return rise if top == len(rate) - 1 else f"{rise}, then {_decay(step[top:], rate[top:])}"
     words = f"linear warm-up over {step[top]:.0f} steps to {peak:.3g}" if rising else f"starts at {rate[0]:.3g}"
     line = np.interp(step[: top + 1], step[[0, top]], rate[[0, top]])
     if rising and _deviation(rate[: top + 1], line) > 2 * _SHAPE_TOLERANCE:

@@ -193,6 +193,9 @@ class RuleGroup:
         if state.tracker.decided >= state.rule.patience:
             return None
         missing = [name for name in self.signals if name not in self._observed]
+        if state.rule.clock == "evaluation" and not self._ticks:
+            # What is told of the steps between evaluations cannot be missing before there is one.
+            missing = [name for name in missing if source_of(name)[1] is None]
         if missing:
             recorded = sorted({source_of(name)[0].removesuffix("_non_finite") for name in missing})
             hints = sorted({SIGNALS[name].how for name in recorded if name in SIGNALS and SIGNALS[name].how})

@@ -28,7 +28,7 @@ COSINE = 0.5 * (1 + np.cos(np.pi * STEP / 200))
         (1 + 0.5 * np.sin(STEP / 5), None),
         (np.zeros(200), ""),
         (np.ones(3), ""),
-        (np.linspace(0.1, 1, 200), "linear warm-up over 200 steps to 1, then constant"),
+        (np.linspace(0.1, 1, 200), "rises from 0.1 to 1 by step 200"),
     ],
 )
 def test_a_schedule_is_put_into_words(rate, said):

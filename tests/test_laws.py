@@ -17,7 +17,7 @@ from lossdoctor.runs.tables import Column, Run, Table
 
 SAMPLES = sorted(path.parent for path in (Path(__file__).parents[1] / "sample_runs").glob("*/expected.toml"))
 RULEBOOK = Rulebook.load()
-EXACT = {"underfitting", "clip_before_unscale"}
+EXACT = {"underfitting", "not_learning", "clip_before_unscale"}
 """These know an exact number: chance is ln C, a clipped norm is max_norm / scale."""
 FROM_ZERO = {"exploding_gradient"}
 """This one compares gradients with the size of the first loss: its zero matters, its unit does not."""

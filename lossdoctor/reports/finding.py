@@ -55,6 +55,8 @@ def write_finding(
     lines = page.hang(lead, finding.message, "bold", indent=4)
     where = f"{run_name}, {steps_of(finding, last_step)}"
     lines += page.hang(page.text((" --> ", STYLES["gutter"])), where)
+    if finding.resolved and not consequences and not page.verbose:
+        return lines  # over: what happened and when is enough
     body = _layers(page, finding)
     if run is not None:
         body += _drawing(page, finding, run, last_step)

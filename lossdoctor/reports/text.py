@@ -35,7 +35,7 @@ def render(
     """
     page = page or Page()
     last_step = _last_step(diagnosis, run)
-    lines = _headline(page, diagnosis)
+    lines = _headline(page, diagnosis, run)
     for warning in diagnosis.warnings:
         lines += page.hang(page.text(("warning: ", STYLES["warning"])), warning)
     for cause, again in _causes(diagnosis.findings):
@@ -121,11 +121,18 @@ def _verdict(diagnosis: Diagnosis) -> str:
     return f"{diagnosis.verdict}{when} ({diagnosis.category})"
 
 
-def _headline(page: Page, diagnosis: Diagnosis) -> list[Text]:
+def _headline(page: Page, diagnosis: Diagnosis, run: Run | None) -> list[Text]:
     style = _VERDICT_STYLES.get(diagnosis.verdict, STYLES[diagnosis.severity])
     lines = page.hang(page.text((f"{diagnosis.run}: ", "bold")), _verdict(diagnosis), style, indent=4)
-    counts = [_count(diagnosis.steps, "step"), _count(diagnosis.evaluations, "evaluation"), diagnosis.status]
+    counts = [_count(diagnosis.steps, "step"), _count(diagnosis.evaluations, "evaluation"), _ending(diagnosis, run)]
     return lines + page.hang(Text("  "), ", ".join(count for count in counts if count), STYLES["faint"])
+
+
+def _ending(diagnosis: Diagnosis, run: Run | None) -> str:
+    """How the run ended, with the exception that ended it where it is known."""
+    marks = run.marks if run is not None and diagnosis.status in {"crashed", "stopped"} else ()
+    details = [mark.detail for mark in marks if mark.name in {"exception", "stop"} and mark.detail]
+    return f"{diagnosis.status} ({details[-1]})" if details else diagnosis.status
 
 
 def _count(number_of: int, thing: str) -> str:
