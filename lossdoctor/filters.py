@@ -4,13 +4,14 @@ A filter is called with one block after another and carries what it needs from t
 gives the same output to the last bit.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import bottleneck as bn
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "Count", "Held", "Lag", "MoveMedian", "Running", "Streak", "Weighted"]
+__all__ = ["Array", "Count", "Held", "Lag", "Moving", "Running", "Streak", "Weighted"]
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -49,23 +50,26 @@ class Lag:
         return joined[: len(block)]
 
 
-class MoveMedian:
-    """Median of the last `window` ticks; decided once half of the window was seen."""
+class Moving:
+    """An order statistic of the last `window` ticks: bottleneck's move_median or move_min.
 
-    def __init__(self, window: int, *, enough: int | None = None) -> None:
-        self._window = window
+    Decided once `enough` of them were seen, by default half of the window.
+    """
+
+    def __init__(self, window: int, *, enough: int | None = None, of: Callable[..., Array] = bn.move_median) -> None:
+        self._window, self._of = window, of
         self._enough = -(-window // 2) if enough is None else enough
         self._tail = _Tail(window - 1)
 
     def __call__(self, block: Array) -> Array:
-        """The median at every tick of the next block."""
+        """The statistic at every tick of the next block."""
         if not len(block):
             return block
         joined = self._tail.join(block)
         # bottleneck refuses a window that is longer than the series: pad with "not seen".
         short = self._window - len(joined)
         padded = joined if short <= 0 else np.concatenate((np.repeat(_row(joined, np.nan), short, axis=0), joined))
-        moved: Array = bn.move_median(padded, window=self._window, min_count=min(self._enough, self._window), axis=0)
+        moved = self._of(padded, window=self._window, min_count=min(self._enough, self._window), axis=0)
         return moved[len(padded) - len(block) :]
 
 

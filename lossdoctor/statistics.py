@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import bottleneck as bn
 import numpy as np
 
-from lossdoctor.filters import Array, Count, Held, Lag, MoveMedian, Running, Streak, Weighted
+from lossdoctor.filters import Array, Count, Held, Lag, Moving, Running, Streak, Weighted
 
 __all__ = ["ELEMENTWISE", "MAX_WINDOW", "VOCABULARY", "Array", "Held", "Statistic", "Streak", "Word"]
 
@@ -39,7 +39,7 @@ class _Typical:
     """Median of the `window` ticks before this one: a baseline that a new value cannot move."""
 
     def __init__(self, window: int) -> None:
-        self._lag, self._median = Lag(), MoveMedian(window)
+        self._lag, self._median = Lag(), Moving(window)
 
     def __call__(self, block: Array) -> Array:
         return self._median(self._lag(block))
@@ -157,7 +157,7 @@ class _Noise:
 
     def __init__(self, window: int = _NOISE_TICKS) -> None:
         self._difference = Weighted(np.array([1.0, -2.0, 1.0]))
-        self._median = MoveMedian(window, enough=1)
+        self._median = Moving(window, enough=1)
 
     def __call__(self, block: Array) -> Array:
         noise: Array = _NORMAL_MAD / np.sqrt(6.0) * self._median(np.abs(self._difference(block)))
@@ -227,7 +227,12 @@ VOCABULARY: Mapping[str, Word] = MappingProxyType(
         "at_first": Word(_AtFirst, "at_first(y, condition): y where the condition first held", series=2),
         "typical": Word(_Typical, "typical(x, w): median of the w ticks before this one", window=True),
         "spread": Word(_Spread, "spread(x, w): robust standard deviation of the w ticks before this one", window=True),
-        "median": Word(MoveMedian, "median(x, w): median of the last w ticks", window=True),
+        "recent_low": Word(
+            lambda window: Moving(window, enough=1, of=bn.move_min),
+            "recent_low(x, w): the lowest of the last w ticks",
+            window=True,
+        ),
+        "median": Word(Moving, "median(x, w): median of the last w ticks", window=True),
         "mean": Word(_mean, "mean(x, w): mean of the last w ticks", window=True),
         "change": Word(_change, "change(x, w): rise of the fitted line over the last w ticks", window=True),
         "noise": Word(

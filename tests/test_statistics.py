@@ -162,6 +162,7 @@ REFERENCES = {
     "at_first": lambda y, c, w: y[np.argmax(c == 1)] if (c == 1).any() else np.nan,
     "typical": typical,
     "spread": spread,
+    "recent_low": lambda x, w: lowest(x[-w:]),
     "median": lambda x, w: median_of(x[-w:], half(w)),
     "mean": lambda x, w: np.mean(x[-w:]) if len(x) >= w else np.nan,
     "change": change,
