@@ -81,8 +81,10 @@ def report(judged: Sequence[Judged]) -> list[str]:
     passing = [one.recipe.name for one in healthy if one.diagnosis.findings]
     lines = [
         f"{len(healthy)} healthy runs: {len(alarmed)} with an alarm {alarmed or ''}, {len(passing)} with a passing one",
-        (f"{len(faulty)} faulty runs: recall {_share(faulty, 'found')}, right {_share(faulty, 'right')}, "
-        f"stray alarms per run {sum(len(one.strays) for one in faulty) / len(faulty):.2f}"),
+        (
+            f"{len(faulty)} faulty runs: recall {_share(faulty, 'found')}, right {_share(faulty, 'right')}, "
+            f"stray alarms per run {sum(len(one.strays) for one in faulty) / len(faulty):.2f}"
+        ),
         "",
         f"{'first accepted cause':24} {'runs':>4} {'recall':>7} {'right':>7} {'delay, median steps':>20}",
     ]

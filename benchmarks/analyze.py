@@ -20,9 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lossdoctor.clocks import source_of
+from lossdoctor.analysis import needed_columns
 from lossdoctor.diagnosis import diagnose
-from lossdoctor.health import INTERVAL_NAMES
 from lossdoctor.rulebook import Rulebook
 from lossdoctor.runs import Block, Column, RunInfo, RunWriter, Table, read_run
 from lossdoctor.runs.info import LayerInfo, ModelInfo, OptimizerInfo
@@ -64,7 +63,6 @@ def main() -> None:
     row("of these, CPU: read", median["cpu_read"], "s")
     row("of these, CPU: judge", median["cpu_judge"], "s")
     row("memory / columns the rules need", median["memory"] / median["needed"], "x", BUDGETS["memory"])
-    row("memory / columns recorded", median["memory"] / median["recorded"], "x")
     row("lossdoctor analyze of 1,000 steps, cold", cold, "s", BUDGETS["cold"])
     print(f"(written in {written:.1f} s; peak memory {median['memory'] / 2**20:.0f} MiB above the imports)")
 
@@ -140,24 +138,20 @@ def measure(path: Path) -> dict[str, float]:
     rulebook = Rulebook.load()
     before = _peak()
     begun, cpu_begun = time.perf_counter(), time.process_time()
-    run = read_run(path)
+    run = read_run(path, needed_columns(rulebook))
     read, cpu_read = time.perf_counter(), time.process_time()
     diagnosis = diagnose(run, rulebook)
     judged, cpu_judged = time.perf_counter(), time.process_time()
     if diagnosis.verdict != "healthy":
         print(f"expected a healthy run, found: {diagnosis.summary}", file=sys.stderr)
-    names = {name for rule in rulebook.rules.values() for name in rule.signals | rule.optional} | INTERVAL_NAMES
-    needed = {source_of(name)[0].removesuffix("_non_finite") for name in names} | {"step"}
     tables = (run.steps, run.evaluations, run.layers)
-    sizes = [(name, column.values.nbytes) for table in tables for name, column in table.columns.items()]
     return {
         "read": read - begun,
         "judge": judged - read,
         "cpu_read": cpu_read - cpu_begun,
         "cpu_judge": cpu_judged - cpu_read,
         "memory": _peak() - before,
-        "needed": sum(size for name, size in sizes if name in needed),
-        "recorded": sum(size for _, size in sizes),
+        "needed": sum(column.values.nbytes for table in tables for column in table.columns.values()),
     }
 
 

@@ -1,186 +1,272 @@
-"""What a Monitor costs: the same training with and without one, step by step in turn, in one process and one thread.
+"""What a Monitor costs, and what others do: the same training with and without one, in turns, in one process.
 
-    python benchmarks/overhead.py [--steps N] [--models mlp conv gpt] [--remediate off|suggest|auto]
+    python benchmarks/overhead.py [--models mlp conv gpt] [--steps N] [--peers all|NAME ...] [--growth] [--counts]
 
-`in situ` is the CPU time inside the Monitor's own entry points, a mean over all steps (sample steps included);
-`paired` is the median of the differences between a monitored step and the bare step beside it. Ratios are what to
-compare between machines. A long training is measured: the Monitor is told that 2,000 steps came before.
+Made for a machine on which other things run. One torch thread; a bare and an observed step alternate, in an order that
+alternates too; everything is CPU time. Columns:
+
+    bare      median CPU time of a bare step
+    paired    median of (observed step - bare step beside it), with its standard error: what a usual step costs
+    in situ   mean CPU time inside the Monitor's own entry points, rare work (flushes, judging, sample steps) included
+    threads   mean CPU time of all other threads of the process, per step
+    ratio     1 + (in situ + threads) / bare; for others than the Monitor 1 + (paired + threads) / bare
+
+The Monitor's clocks stand still in bare steps, so that what it does once a second is charged to a second of training.
 """
 
 import argparse
-import itertools
+import json
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from peers import PEERS
+from torch.utils._python_dispatch import TorchDispatchMode
+from workloads import Training
 
-from lossdoctor import Monitor
 from lossdoctor.capture.faults import Faults
 
-BUDGETS = {"mlp": 1.05, "conv": 1.015, "gpt": 1.005}
-STEPS = {"mlp": 3000, "conv": 600, "gpt": 80}
+GOALS = {"mlp": 1.05, "conv": 1.015, "gpt": 1.005}
+STEPS = {"mlp": 4000, "conv": 600, "gpt": 100}
+PEER_STEPS = {"mlp": 600, "conv": 200, "gpt": 24}
 WARM_UP = {"mlp": 200, "conv": 60, "gpt": 52}
 """Steps before figures count: the cadence of the gradient norms is fixed after 50."""
-EARLIER_STEPS = 2000
-
-
-class Mlp(nn.Module):
-    """Three hidden layers on 64 features, batches of 128: about 0.6 ms a step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        sizes = [64, 128, 128, 128, 10]
-        layers: list[nn.Module] = []
-        for inner, outer in itertools.pairwise(sizes):
-            layers += [nn.Linear(inner, outer), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1])
-        self.batch = (torch.randn(128, 64), torch.randint(0, 10, (128,)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)
-
-
-class Conv(nn.Module):
-    """A small residual-style network on 16 x 16 images with batch norm: about 9 ms a step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-
-        def block(inner: int, outer: int, stride: int) -> nn.Sequential:
-            return nn.Sequential(nn.Conv2d(inner, outer, 3, stride, 1, bias=False), nn.BatchNorm2d(outer), nn.ReLU())
-
-        self.layers = nn.Sequential(
-            *(
-                block(3, 16, 1),
-                block(16, 16, 1),
-                block(16, 32, 2),
-                block(32, 32, 1),
-                block(32, 64, 2),
-                block(64, 64, 1),
-            ),
-            *(block(64, 64, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)),
-        )
-        self.batch = (torch.randn(16, 3, 16, 16), torch.randint(0, 10, (16,)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)
-
-
-class Gpt(nn.Module):
-    """A GPT of 4.8 M parameters, 6 layers of width 256: about 0.4 s a step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        width, vocabulary, context = 256, 96, 128
-        self.tokens, self.places = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
-        layer = nn.TransformerEncoderLayer(width, 8, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.blocks = nn.TransformerEncoder(layer, 6, enable_nested_tensor=False)
-        self.head = nn.Linear(width, vocabulary)
-        self.mask = nn.Transformer.generate_square_subsequent_mask(context)
-        self.batch = (torch.randint(0, vocabulary, (12, context)), torch.randint(0, vocabulary, (12, context)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = self.tokens(x) + self.places(torch.arange(x.shape[1]))
-        return self.head(self.blocks(h, self.mask, is_causal=True)).flatten(0, 1)
-
-
-MODELS: dict[str, Callable[[], nn.Module]] = {"mlp": Mlp, "conv": Conv, "gpt": Gpt}
-
-
-class Training:
-    """One training, bare or monitored."""
-
-    def __init__(self, kind: str) -> None:
-        torch.manual_seed(0)
-        self.model = MODELS[kind]()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
-        self.x, y = self.model.batch
-        self.y = y.flatten()
-        self.monitor: Monitor | None = None
-
-    def step(self) -> float:
-        """One step; wall-clock seconds."""
-        began = time.perf_counter()
-        loss = nn.functional.cross_entropy(self.model(self.x), self.y)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        if self.monitor is not None:
-            self.monitor.step(loss, samples=128)
-        return time.perf_counter() - began
+PEER_WARM_UP = {"mlp": 50, "conv": 20, "gpt": 3}
+PIECES = (5, 50, 500, 5000)
+COUNTED_STEPS = 64
+MEMORY_STEPS = {"mlp": 2000, "conv": 200, "gpt": 20}
 
 
 class InSitu:
     """Adds up the CPU time of this thread inside everything that the Monitor guards: its hooks and its step."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.parts: dict[str, float] = defaultdict(float)
+        self._open = False
         original = Faults.guard
 
         def guard(faults: Faults, instrument: str, function: Callable[..., None]) -> Callable[..., None]:
             guarded = original(faults, instrument, function)
-            if instrument in {"live judging", "remedies"}:  # called inside monitor.step
-                return guarded
 
             def timed(*args: object, **kwargs: object) -> None:
+                if self._open:  # called by another entry point, which is timed
+                    guarded(*args, **kwargs)
+                    return
+                self._open = True
                 began = time.thread_time()
                 guarded(*args, **kwargs)
-                self.seconds += time.thread_time() - began
+                self.parts[instrument] += time.thread_time() - began - self.cost
+                self._open = False
 
             return timed
 
         Faults.guard = guard  # type: ignore[method-assign, assignment]
+        began = time.perf_counter()
+        for _ in range(20_000):
+            time.thread_time()
+        self.cost = (time.perf_counter() - began) / 20_000
+        """Seconds that looking at the clock takes."""
 
 
-def interleaved(kind: str, steps: int, remediate: str) -> Iterator[tuple[float, float]]:
-    """Seconds of a bare and of a monitored step, in turns, in an order that alternates."""
-    bare, watched = Training(kind), Training(kind)
+@dataclass
+class Result:
+    """Seconds per step."""
+
+    bare: float
+    paired: float
+    error: float
+    in_situ: float
+    threads: float
+    parts: dict[str, float]
+    every: int | None
+    bare_wall: float
+    paired_wall: float
+    load: float
+
+
+def measure(kind: str, peer: str, in_situ: InSitu, *, steps: int, warm_up: int, **options: object) -> Result:
+    """Train in turns with and without `peer`."""
+    bare, observed = Training(kind), Training(kind)
+    cpu: list[tuple[float, float]] = []
+    wall: list[tuple[float, float]] = []
+    with tempfile.TemporaryDirectory() as directory, PEERS[peer](observed, Path(directory), **options):
+        monitor = getattr(observed, "monitor", None)
+        for number in range(warm_up + steps):
+            if number == warm_up:
+                in_situ.parts.clear()
+                process, thread = time.process_time(), time.thread_time()
+            if number % 2:
+                first = bare.step()
+                _stand_still(monitor, first[0])
+                second = observed.step()
+            else:
+                second = observed.step()
+                first = bare.step()
+                _stand_still(monitor, first[0])
+            if number >= warm_up:
+                wall.append((first[0], second[0]))
+                cpu.append((first[1], second[1]))
+        own = time.thread_time() - thread
+        threads = (time.process_time() - process - own) / steps
+        parts = {name: seconds / steps for name, seconds in in_situ.parts.items()}
+        every = monitor._session.recorder.cadence.every if monitor else None
+    differences = [second - first for first, second in cpu]
+    middle = statistics.median(differences)
+    deviation = 1.4826 * statistics.median(abs(difference - middle) for difference in differences)
+    return Result(
+        bare=statistics.median(first for first, _ in cpu),
+        paired=middle,
+        error=1.2533 * deviation / steps**0.5,  # of a median, with a spread that outliers do not move
+        in_situ=sum(parts.values()),
+        threads=max(threads, 0.0),
+        parts=parts,
+        every=every,
+        bare_wall=statistics.median(first for first, _ in wall),
+        paired_wall=statistics.median(second - first for first, second in wall),
+        load=os.getloadavg()[0],
+    )
+
+
+def _stand_still(monitor: Any, seconds: float) -> None:
+    """A bare step of this length was none of the Monitor's business."""
+    if monitor is not None:
+        session = monitor._session
+        session._flushed += seconds
+        session.recorder.watch.since += seconds
+        if session.judge is not None:
+            session.judge._next += seconds
+
+
+class _Count(TorchDispatchMode):
+    calls = 0
+    reads = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += 1
+        self.reads += "_local_scalar_dense" in str(function)
+        return function(*args, **kwargs or {})
+
+
+def count(kind: str, peer: str | None) -> tuple[float, float]:
+    """ATen calls per step, and how many of them read a number to the host, which waits for a GPU."""
+    training = Training(kind)
     with tempfile.TemporaryDirectory() as directory:
-        watched.monitor = Monitor(watched.model, watched.optimizer, Path(directory) / "run", remediate=remediate)
-        with watched.monitor:
-            watched.monitor.load_state_dict({"step": EARLIER_STEPS})
-            for number in range(steps):
-                if number % 2:
-                    first = bare.step()
-                    yield first, watched.step()
-                else:
-                    second = watched.step()
-                    yield bare.step(), second
-            every = watched.monitor._session.recorder.cadence.every
-    print(f"  (gradient norms at every {every}. step)", end="")
+        if peer is None:
+            return _count(training)
+        with PEERS[peer](training, Path(directory)):
+            for _ in range(WARM_UP["gpt"]):
+                training.step()
+            return _count(training)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, help="steps of each model (default: as many as three minutes allow)")
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
-    parser.add_argument("--remediate", choices=["off", "suggest", "auto"], default="suggest")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    in_situ = InSitu()
-    print(f"torch {torch.__version__}, 1 thread, remediate={arguments.remediate}")
-    print(f"{'model':6}{'bare':>10}{'monitored':>11}{'ratio':>8}{'paired':>10}{'in situ':>10}{'ratio':>8}{'goal':>7}")
-    for kind in arguments.models:
-        steps = max(arguments.steps or STEPS[kind], 2 * WARM_UP[kind] if arguments.steps else 0)
-        pairs: list[tuple[float, float]] = []
-        for number, pair in enumerate(interleaved(kind, steps, arguments.remediate)):
-            if number < WARM_UP[kind]:
-                in_situ.seconds = 0.0
-                continue
-            pairs.append(pair)
-            spent = in_situ.seconds
-        bare = statistics.median(first for first, _ in pairs)
-        watched = statistics.median(second for _, second in pairs)
-        paired = statistics.median(second - first for first, second in pairs)
-        own = spent / len(pairs)
+def _count(training: Training) -> tuple[float, float]:
+    with _Count() as mode:
+        for _ in range(COUNTED_STEPS):
+            training.step()
+    return mode.calls / COUNTED_STEPS, mode.reads / COUNTED_STEPS
+
+
+def peak(kind: str, peer: str) -> float:
+    """MiB of memory at most, in a process of its own that trains so many steps with a peer ("none": bare)."""
+    command = [sys.executable, __file__, "--models", kind, "--peak", peer]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _train_for_peak(kind: str, peer: str) -> None:
+    training = Training(kind)
+    with tempfile.TemporaryDirectory() as directory:
+        if peer == "none":
+            _train(training, MEMORY_STEPS[kind])
+        else:
+            with PEERS[peer](training, Path(directory)):
+                _train(training, MEMORY_STEPS[kind])
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def _train(training: Training, steps: int) -> None:
+    for _ in range(steps):
+        training.step()
+
+
+def _table(kind: str, results: dict[str, Result]) -> None:
+    print(f"\n{kind}, goal {GOALS[kind]}")
+    print(f"{'':26}{'bare':>10}{'paired':>18}{'in situ':>10}{'threads':>10}{'ratio':>8}{'load':>6}  norms every")
+    for name, result in results.items():
+        own = result.in_situ or result.paired
         print(
-            f"\r{kind:6}{1e6 * bare:8.0f}us{1e6 * watched:9.0f}us{watched / bare:8.4f}{1e6 * paired:8.1f}us"
-            f"{1e6 * own:8.1f}us{1 + own / bare:8.4f}{BUDGETS[kind]:7.3f}"
+            f"{name:26}{1e6 * result.bare:8.0f}us{1e6 * result.paired:9.1f} ±{1e6 * result.error:5.1f}us"
+            f"{1e6 * result.in_situ:8.1f}us{1e6 * result.threads:8.1f}us{1 + (own + result.threads) / result.bare:8.4f}"
+            f"{result.load:6.1f}  {result.every or ''}"
         )
+
+
+def _parts(result: Result) -> None:
+    found = sorted(result.parts.items(), key=lambda part: -part[1])
+    print("  in situ: " + ", ".join(f"{name} {1e6 * seconds:.1f}" for name, seconds in found) + " us")
+
+
+def _growth(in_situ: InSitu) -> None:
+    print("\n1,000,000 parameters in n tensors: lossdoctor, in situ and other threads")
+    print(f"{'n':>6}{'bare':>12}{'norms at every step':>22}{'default':>12}  norms every")
+    for number in PIECES:
+        steps = 20 if number == PIECES[-1] else 60
+        each = measure(f"pieces-{number}", "lossdoctor", in_situ, steps=steps, warm_up=5, grad_norm_every=1)
+        usual = measure(f"pieces-{number}", "lossdoctor", in_situ, steps=2 * steps, warm_up=52)
+        print(
+            f"{number:6}{1e6 * usual.bare:10.0f}us{1e6 * (each.in_situ + each.threads):20.0f}us"
+            f"{1e6 * (usual.in_situ + usual.threads):10.0f}us  {usual.every}"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=list(GOALS), default=list(GOALS))
+    parser.add_argument("--steps", type=int, help="steps of each model (default: as many as three minutes allow)")
+    parser.add_argument("--remediate", choices=["off", "suggest", "auto"], default="suggest")
+    parser.add_argument("--peers", nargs="*", default=[], help=f"all, or some of: {', '.join(PEERS)}")
+    parser.add_argument("--growth", action="store_true", help="how the cost grows with the number of tensors")
+    parser.add_argument("--counts", action="store_true", help="count ATen calls, and measure peak memory")
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    if chosen.peak:
+        _train_for_peak(chosen.models[0], chosen.peak)
+        return
+    in_situ = InSitu()
+    print(f"torch {torch.__version__}, 1 thread, {os.cpu_count()} CPUs, remediate={chosen.remediate}")
+    peers = [name for name in PEERS if name != "lossdoctor"] if chosen.peers == ["all"] else chosen.peers
+    for kind in chosen.models:
+        steps = chosen.steps or STEPS[kind]
+        ours = measure(kind, "lossdoctor", in_situ, steps=steps, warm_up=WARM_UP[kind], remediate=chosen.remediate)
+        results = {"lossdoctor": ours}
+        for name in peers:
+            try:
+                results[name] = measure(kind, name, in_situ, steps=PEER_STEPS[kind], warm_up=PEER_WARM_UP[kind])
+            except ImportError as error:
+                print(f"{name} is left out: {error}; pip install '.[benchmark]'")
+            except Exception as error:  # noqa: BLE001 - the others can be measured all the same
+                print(f"{name} is left out: {type(error).__name__}: {error}")
+        _table(kind, results)
+        _parts(ours)
+        if chosen.counts:
+            (bare, _), (calls, reads) = count(kind, None), count(kind, "lossdoctor")
+            print(
+                f"  ATen calls per step: {bare:.1f} bare, {calls - bare:+.1f} observed, {reads:.1f} reads to the host"
+            )
+            print(f"  peak memory: {peak(kind, 'none'):.0f} MiB bare, {peak(kind, 'lossdoctor'):.0f} MiB observed")
+    if chosen.growth:
+        _growth(in_situ)
 
 
 if __name__ == "__main__":

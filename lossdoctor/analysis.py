@@ -7,14 +7,19 @@ from types import MappingProxyType
 
 import msgspec
 
+from lossdoctor.clocks import recorded
 from lossdoctor.diagnosis import diagnose
 from lossdoctor.errors import LogError
 from lossdoctor.findings import Diagnosis
+from lossdoctor.health import INTERVAL_NAMES
 from lossdoctor.rulebook import Rulebook
 from lossdoctor.runs.reader import find_runs, is_run, read_run
 from lossdoctor.runs.tables import Run
 
-__all__ = ["analyze", "judge", "runs_at"]
+__all__ = ["analyze", "judge", "needed_columns", "runs_at"]
+
+_ALWAYS = INTERVAL_NAMES | {"step", "val_loss", "val_accuracy"}
+"""What reasons and the clock of evaluations need, whatever the rules are."""
 
 
 def analyze(
@@ -46,9 +51,20 @@ def runs_at(path: Path) -> list[Path]:
     return found
 
 
+def needed_columns(rulebook: Rulebook) -> frozenset[str]:
+    """The recorded columns that these rules, the reasons of a verdict and the curves of a report are made from."""
+    names = set(_ALWAYS)
+    for rule in rulebook.rules.values():
+        names |= rule.signals | rule.optional | {rule.evidence or "step"}
+    return frozenset(recorded(name) for name in names)
+
+
 def judge(path: Path, rulebook: Rulebook) -> tuple[Run, Diagnosis]:
-    """Read one run and diagnose it under the name it was asked for. Raises LogError if it cannot be read."""
-    if not path.exists():
+    """Read one run and diagnose it under the name it was asked for. Raises LogError if it cannot be read.
+
+    The run has only those columns that the diagnosis and its report need.
+    """
+    if not path.exists() and not is_run(path):  # attempt-1 is a name for a directory of another name
         raise LogError(f"{path}: no such file or directory")
-    run = read_run(path)
+    run = read_run(path, needed_columns(rulebook))
     return run, msgspec.structs.replace(diagnose(run, rulebook), run=str(path))

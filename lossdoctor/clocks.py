@@ -18,7 +18,8 @@ from types import MappingProxyType
 import bottleneck as bn
 import numpy as np
 
-from lossdoctor.runs.tables import Block, Column, Table
+from lossdoctor.runs.stacking import stack
+from lossdoctor.runs.tables import Block, Table
 from lossdoctor.signals import SIGNALS, Clock
 from lossdoctor.statistics import Array
 
@@ -31,6 +32,7 @@ __all__ = [
     "Ticks",
     "interval_rows",
     "names_on",
+    "recorded",
     "source_of",
 ]
 
@@ -76,6 +78,12 @@ def source_of(name: str) -> tuple[str, str | None]:
     if prefix in COMPANIONS:
         return rest, prefix
     return name, None
+
+
+def recorded(name: str) -> str:
+    """The column behind a name: "mean_train_loss" and "train_loss_non_finite" are both made of train_loss."""
+    source, _ = source_of(name)
+    return source if source in SIGNALS else source.removesuffix(_SUFFIX)
 
 
 def _with_counts(names: Iterable[str]) -> list[str]:
@@ -219,7 +227,7 @@ class IntervalClock:
     def observe(self, block: Block) -> Ticks:
         """The intervals that close within the next block."""
         self._rows.extend(block.steps)
-        samples = _join(self._samples, block.layers)
+        samples = stack([table for table in (self._samples, block.layers) if len(table)])
         ends: list[float] = []
         rows: list[dict[str, float]] = []
         layer_rows: list[dict[str, Array]] = []
@@ -247,27 +255,8 @@ class IntervalClock:
         return latest
 
 
-def _join(one: Table, other: Table) -> Table:
-    """Two tables of samples, one after the other; only what both or either recorded, missing values as null."""
-    if not len(one):
-        return other
-    if not len(other):
-        return one
-    joined: dict[str, Column] = {}
-    for name in {**one.columns, **other.columns}:
-        parts = [table.columns.get(name) for table in (one, other)]
-        shape = next(part.values.shape[1:] for part in parts if part is not None)
-        values, masks = [], []
-        for table, part in zip((one, other), parts, strict=True):
-            absent = (len(table), *shape)
-            values.append(np.full(absent, np.nan) if part is None else part.values)
-            masks.append(np.zeros(absent, dtype=np.bool_) if part is None else part.mask())
-        joined[name] = Column(np.concatenate(values), np.concatenate(masks))
-    return Table(joined)
-
-
 def _of_evaluations(names: Iterable[str]) -> set[str]:
-    sources = {name: source_of(name)[0].removesuffix(_SUFFIX) for name in names}
+    sources = {name: recorded(name) for name in names}
     return {name for name, source in sources.items() if source in SIGNALS and SIGNALS[source].source == "evaluation"}
 
 

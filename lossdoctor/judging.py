@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lossdoctor.clocks import Ticks, source_of
+from lossdoctor.clocks import Ticks, recorded, source_of
 from lossdoctor.episodes import Episode, EpisodeTracker, Frozen
 from lossdoctor.expressions import Graph
 from lossdoctor.filters import Array
@@ -197,10 +197,10 @@ class RuleGroup:
             # What is told of the steps between evaluations cannot be missing before there is one.
             missing = [name for name in missing if source_of(name)[1] is None]
         if missing:
-            recorded = sorted({source_of(name)[0].removesuffix("_non_finite") for name in missing})
-            hints = sorted({SIGNALS[name].how for name in recorded if name in SIGNALS and SIGNALS[name].how})
-            reason = f"no {' and no '.join(recorded)} was recorded"
-            return Undecided(rule=state.rule.id, reason="; ".join([reason, *hints]), missing=recorded)
+            columns = sorted({recorded(name) for name in missing})
+            hints = sorted({SIGNALS[name].how for name in columns if name in SIGNALS and SIGNALS[name].how})
+            reason = f"no {' and no '.join(columns)} was recorded"
+            return Undecided(rule=state.rule.id, reason="; ".join([reason, *hints]), missing=columns)
         if unknown := sorted(name for name in state.rule.facts if name not in self._run_facts):
             known = f"{' and '.join(unknown)} {'are' if len(unknown) > 1 else 'is'} not known"
             return Undecided(rule=state.rule.id, reason=known, missing=unknown)

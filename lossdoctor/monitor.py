@@ -13,21 +13,23 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lossdoctor.capture.data_watch import Split
 from lossdoctor.capture.environment import describe
 from lossdoctor.capture.faults import Faults
 from lossdoctor.capture.live import LiveJudge
+from lossdoctor.capture.mirror import TensorBoardMirror
 from lossdoctor.capture.names import layers_of
+from lossdoctor.capture.ranks import directory_of, may_treat
 from lossdoctor.capture.recorder import Recorder
 from lossdoctor.capture.scaler import ScalerWatch
 from lossdoctor.capture.session import Session
-from lossdoctor.capture.timing import Batches
+from lossdoctor.capture.shards import Shards
 from lossdoctor.configuration import find_configuration
 from lossdoctor.errors import UsageError
 from lossdoctor.findings import Diagnosis
 from lossdoctor.remedies.policy import Best, Remediator
 from lossdoctor.rulebook import Rulebook
 from lossdoctor.runs.info import Status
-from lossdoctor.runs.layout import new_run_directory
 from lossdoctor.runs.writer import RunWriter
 
 __all__ = ["Monitor", "Remediate"]
@@ -55,7 +57,9 @@ class Monitor:
     Args:
         model: The model; its modules that own parameters are the layers of the report.
         optimizer: The optimizer, or all of them where there are several.
-        run_dir: Where to record; default a new `runs/<date>-<time>`. A directory that holds a run gets a new attempt.
+        run_dir: Where to record; default LOSSDOCTOR_RUN_DIR, else a new `runs/<date>-<time>`. A directory that holds a
+            run gets a new attempt. In a distributed training every rank makes a Monitor with the same run_dir; a rank
+            other than 0 that has none records nothing.
         scheduler: The learning-rate scheduler, for the record only.
         scaler: The GradScaler, where there is one: gradients are recorded unscaled, skipped steps as such.
         total_steps: Optimizer steps the training is planned for; default what the scheduler states, if it does.
@@ -65,6 +69,7 @@ class Monitor:
         also: Further objects with a state_dict that a rewind has to take back, such as an EMA of the weights.
         grad_norm_every: Record gradient norms at every k-th step; default: chosen after 50 steps so that their cost
             stays within 0.4 % of a step, and 1 in `auto`.
+        tensorboard: Also write the main signals and the findings as event files, into `tensorboard/` of the run.
 
     Raises:
         UsageError: An argument is of the wrong kind.
@@ -85,6 +90,7 @@ class Monitor:
         config: Mapping[str, Any] | None = None,
         also: Sequence[Any] = (),
         grad_norm_every: int | None = None,
+        tensorboard: bool = False,
     ) -> None:
         _check(model, remediate, grad_norm_every)
         self._optimizers = _optimizers(optimizer)
@@ -110,13 +116,18 @@ class Monitor:
             total_steps=total_steps,
             config=config,
         )
-        info.remediate = remediate
+        directory = directory_of(run_dir, info.rank, self._faults)
+        if directory is None:
+            return
+        if remediate == "auto" and not may_treat(info, self._faults):
+            remediate = "suggest"
+        shards = Shards.of(model)
+        info.remediate, info.sharded = remediate, shards is not None
         rulebook = None
         if remediate != "off":
             settings = find_configuration()
             rulebook = Rulebook.load(settings.rules, settings.thresholds, settings.ignore)
-        directory = new_run_directory() if run_dir is None else Path(run_dir)
-        writer = RunWriter(directory, info, rank=info.rank)
+        writer = RunWriter(directory, info, rank=info.rank, mirror=TensorBoardMirror() if tensorboard else None)
         if remediate == "auto":
             # Before the recorder: its hooks are to see the learning rate that the remedies put in force.
             self._remediator = Remediator(
@@ -135,6 +146,8 @@ class Monitor:
             faults=self._faults,
             grad_norm_every=grad_norm_every,
             reads_at_once=remediate == "auto",
+            shards=shards,
+            model=model,
         )
         if self._remediator is not None:
             self._remediator.block_last()  # the recorder is to see the gradients of a step that is skipped
@@ -178,11 +191,9 @@ class Monitor:
         if self._session is not None:
             self._evaluation(loss, metrics)
 
-    def batches(self, loader: Iterable[_T]) -> Iterable[_T]:
-        """The training loader, with every wait for a batch timed and every epoch marked."""
-        if self._session is None:
-            return loader
-        return Batches(loader, self._session.recorder.watch, self._faults.guard("epochs", self._session.epoch))
+    def batches(self, loader: Iterable[_T], *, split: Split = "train") -> Iterable[_T]:
+        """The loader of a split, "train" or "val": its data are looked at, training's waits timed and epochs marked."""
+        return loader if self._session is None else self._session.batches(loader, split)
 
     def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> Tensor:
         """Clip the gradients of all parameters as `torch.nn.utils.clip_grad_norm_` does, and return their norm.

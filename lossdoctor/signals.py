@@ -5,38 +5,13 @@ a sample step. Missing (Arrow null) means "not observed at this tick"; NaN and I
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+
+from lossdoctor.data_signals import DATA_SIGNALS
+from lossdoctor.model_signals import MODEL_SIGNALS
+from lossdoctor.signal import Clock, Fact, Signal, Source
 
 __all__ = ["FACTS", "SIGNALS", "Clock", "Fact", "Signal", "Source"]
-
-Clock: TypeAlias = Literal["step", "interval", "evaluation", "run"]
-Source: TypeAlias = Literal["step", "evaluation", "layer"]
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """A named quantity that is recorded.
-
-    `source` is the table it is recorded in; `unit` is "1" for pure numbers, "loss" for whatever the loss is in; `how`
-    tells a user how to have it recorded.
-    """
-
-    name: str
-    source: Source
-    unit: str
-    meaning: str
-    how: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A number that holds for the whole run."""
-
-    name: str
-    unit: str
-    meaning: str
 
 
 def _signals(*signals: Signal) -> Mapping[str, Signal]:
@@ -70,6 +45,7 @@ SIGNALS = _signals(
     ),
     Signal("nominal_learning_rate", "step", "1", "the same before the doctor's multipliers"),
     Signal("momentum", "step", "1", "momentum (SGD, RMSprop) or beta1 (Adam family) in force, largest over groups"),
+    Signal("beta2", "step", "1", "beta2 (Adam family) or alpha (RMSprop) in force, largest over groups"),
     Signal("weight_decay", "step", "1", "the largest weight decay over the parameter groups, in force"),
     Signal(
         "grad_norm",
@@ -132,7 +108,80 @@ SIGNALS = _signals(
         "time spent waiting for the data loader within step_time",
         how="iterate over monitor.batches(loader)",
     ),
+    Signal(
+        "time_to_backward",
+        "step",
+        "s",
+        "time from the previous record to the first gradient, in distributed training: until then no replica waits for "
+        "another",
+        how="train with torch.distributed",
+    ),
+    # Known to whoever reads the recordings of several ranks.
+    Signal(
+        "slowest_rank_step_time_ratio",
+        "step",
+        "1",
+        "time_to_backward of the slowest rank / the lower median over the ranks",
+        how="give every rank's Monitor the same run_dir",
+    ),
+    Signal(
+        "rank_loss_spread",
+        "step",
+        "loss",
+        "largest - smallest training loss over the ranks",
+        how="give every rank's Monitor the same run_dir",
+    ),
+    Signal(
+        "rank_learning_rate_spread",
+        "step",
+        "1",
+        "(largest - smallest) / largest learning rate over the ranks; 0 where they agree",
+        how="give every rank's Monitor the same run_dir",
+    ),
+    Signal(
+        "rank_grad_norm_spread",
+        "step",
+        "1",
+        "(largest - smallest) / largest grad_norm over the replicas; 0 where gradients are reduced",
+        how="give every rank's Monitor the same run_dir",
+    ),
+    Signal(
+        "rank_param_norm_spread",
+        "step",
+        "1",
+        "(largest - smallest) / largest param_norm over the replicas, at sample steps; 0 where they are in step",
+        how="give every rank's Monitor the same run_dir",
+    ),
     Signal("samples_per_second", "step", "samples/s", "samples / step_time"),
+    # -- resources: once a second
+    Signal(
+        "process_memory",
+        "step",
+        "bytes",
+        "memory of the training process in RAM; once a second",
+        how="record the run with Monitor",
+    ),
+    Signal(
+        "device_memory",
+        "step",
+        "bytes",
+        "memory that tensors take on the fullest CUDA device at the end of a step; once a second",
+        how="record a training on a GPU with Monitor",
+    ),
+    Signal(
+        "device_memory_peak",
+        "step",
+        "bytes",
+        "the most that tensors ever took on the fullest CUDA device; once a second",
+        how="record a training on a GPU with Monitor",
+    ),
+    Signal(
+        "gpu_utilization",
+        "step",
+        "1",
+        "share of time in which the GPUs computed, of the last second or less, mean over devices; once a second",
+        how="record a training on a GPU with Monitor, with lossdoctor[gpu] installed",
+    ),
     # -- evaluation
     Signal(
         "val_loss",
@@ -171,6 +220,8 @@ SIGNALS = _signals(
         "|change of the layer's parameters| / |its parameters| of one step",
         how="record the run with Monitor",
     ),
+    *MODEL_SIGNALS,
+    *DATA_SIGNALS,
 )
 
 FACTS: Mapping[str, Fact] = MappingProxyType(
@@ -180,10 +231,13 @@ FACTS: Mapping[str, Fact] = MappingProxyType(
             Fact("total_steps", "steps", "optimizer steps the run is planned for"),
             Fact("classes", "classes", "classes of the task, where it is a classification"),
             Fact("outputs", "1", "rows of the last weight matrix: classes, or words of the vocabulary"),
+            Fact("train_rows_repeated", "1", "share of the sampled training rows that occurred before in the epoch"),
+            Fact("validation_rows_seen", "1", "share of the sampled validation rows that are training rows too"),
             Fact("world_size", "ranks", "processes training together"),
             Fact("accumulation", "micro-batches", "micro-batches per optimizer step, as configured"),
             Fact("scale_invariant", "1", "1 where the optimizer ignores the scale of gradients (Adam, Lion), else 0"),
             Fact("optimizers", "1", "number of optimizers"),
+            Fact("weights_low_precision", "1", "share of the trained parameters that are held in fp16 or bf16"),
             Fact("parameters", "1", "number of trainable parameters"),
             Fact("layers", "1", "number of layers: modules that own parameters"),
             Fact("has_scheduler", "1", "1 where an LR scheduler was given, else 0"),

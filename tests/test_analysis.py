@@ -1,10 +1,18 @@
 """`lossdoctor.analyze`: from a path to diagnoses."""
 
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pytest
 
 import lossdoctor
+from lossdoctor.analysis import judge, needed_columns
+from lossdoctor.diagnosis import diagnose
 from lossdoctor.errors import ConfigurationError, LogError
+from lossdoctor.reports import text
+from lossdoctor.rulebook import Rulebook
+from lossdoctor.runs import read_run
 from lossdoctor.runs.info import RunInfo
 from lossdoctor.runs.tables import Block, Column, Table
 from lossdoctor.runs.writer import RunWriter
@@ -30,6 +38,28 @@ def test_ignored_rules_are_not_judged_by(runs):
     known = {*diagnosis.passed, *(rule.rule for rule in diagnosis.undecided)}
     assert "plateau" not in known
     assert known
+
+
+def test_the_first_attempt_is_found_by_the_name_that_warnings_give_it(runs):
+    writer = RunWriter(runs / "a", RunInfo())
+    writer.close()
+    (newest,) = lossdoctor.analyze(runs / "a")
+    assert f"{runs}/a/attempt-1" in newest.warnings[0]
+    (first,) = lossdoctor.analyze(runs / "a" / "attempt-1")
+    assert (first.run, first.steps, first.warnings) == (f"{runs}/a/attempt-1", 50, [])
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent.parent / "sample_runs").glob("*/run.json")), ids=str)
+def test_reading_only_the_needed_columns_changes_no_diagnosis_and_no_curve(path):
+    rulebook = Rulebook.load()
+    whole = read_run(path.parent)
+    run, diagnosis = judge(path.parent, rulebook)
+    expected = diagnose(whole, rulebook)
+    assert msgspec.structs.replace(diagnosis, run="", warnings=[]) == msgspec.structs.replace(
+        expected, run="", warnings=[]
+    )
+    assert text.render(diagnosis, run).plain == text.render(diagnosis, whole).plain
+    assert set(run.steps.columns) <= needed_columns(rulebook)
 
 
 def test_nothing_to_read_is_a_log_error(tmp_path):

@@ -40,6 +40,7 @@ def _imported_by(code: str) -> set[str]:
 
 def test_the_import_contracts_are_kept(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("importlinter.cli.logging_config.dictConfig", lambda _: None)  # it switches all our loggers off
     assert lint_imports(no_cache=True, no_logo=True) == 0, capsys.readouterr().out
 
 

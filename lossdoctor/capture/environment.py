@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from lossdoctor.capture.modules import low_precision_share, precision_of
 from lossdoctor.capture.names import Layer
 from lossdoctor.capture.settings import momentum_of
 from lossdoctor.runs.info import GroupInfo, LayerInfo, ModelInfo, OptimizerInfo, RunInfo
@@ -51,7 +52,7 @@ def describe(
         model=_model(model, layers),
         optimizers=[_optimizer(optimizer) for optimizer in optimizers],
         scheduler=None if scheduler is None else _scheduler_name(scheduler),
-        precision=_precision(layers),
+        precision=precision_of(parameter for layer in layers for parameter in layer.parameters),
         loss_scaling=uses_scaler,
         total_steps=total_steps if total_steps is not None else planned_steps(scheduler),
         world_size=_distributed("get_world_size", 1),
@@ -173,6 +174,7 @@ def _model(model: nn.Module, layers: Sequence[Layer]) -> ModelInfo:
         layers=described,
         dropout=max((_dropout(module) for module in modules), default=0.0),
         outputs=_outputs(layers),
+        low_precision=low_precision_share(parameter for layer in layers for parameter in layer.parameters),
         batch_norm=any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules),  # noqa: SLF001 - the base class of all
     )
 
@@ -226,16 +228,6 @@ def _scheduler_name(scheduler: Any) -> str:
     inner = getattr(scheduler, "_schedulers", None)
     name = type(scheduler).__name__
     return f"{name}({', '.join(map(_scheduler_name, inner))})" if isinstance(inner, list) else name
-
-
-def _precision(layers: Sequence[Layer]) -> str:
-    """The dtypes of the parameters, the most common first."""
-    sizes: dict[str, int] = {}
-    for layer in layers:
-        for parameter in layer.parameters:
-            name = str(parameter.dtype).removeprefix("torch.")
-            sizes[name] = sizes.get(name, 0) + _size(parameter)
-    return ", ".join(sorted(sizes, key=lambda name: -sizes[name]))
 
 
 def _distributed(question: str, alone: int) -> int:

@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Callable
-from typing import ParamSpec
+from functools import cache
+from importlib import import_module
+from typing import Any, ParamSpec
 
 import torch
 
@@ -10,6 +12,19 @@ __all__ = ["Faults"]
 
 _LOG = logging.getLogger("lossdoctor")
 _P = ParamSpec("_P")
+
+
+@cache
+def _dynamo() -> tuple[Callable[[], object], Callable[..., Any]] | None:
+    """What tells who gets frames to compile at this moment (None: nobody), and what keeps a function from it.
+
+    Both are not public: None where this torch has them not.
+    """
+    try:
+        running = import_module("torch._C._dynamo.eval_frame").get_eval_frame_callback
+        return running, import_module("torch._dynamo.decorators").skip
+    except (ImportError, AttributeError):
+        return None
 
 
 class Faults:
@@ -22,10 +37,27 @@ class Faults:
     def guard(self, instrument: str, function: Callable[_P, None]) -> Callable[_P, None]:
         """The function for others to call: it raises nothing, does nothing after a fault, and is never compiled.
 
-        torch.compiler.disable keeps dynamo out of our code where a user compiles a whole training step.
+        torch.compiler.disable keeps dynamo out of our code where a user compiles a whole training step. Its wrapper
+        costs as much as a hook of ours, so it is only gone through where dynamo is at work.
         """
-        disabled: Callable[_P, None] = torch.compiler.disable(self.protect(instrument, function))
-        return disabled
+        protected = self.protect(instrument, function)
+        disabled: Callable[_P, None] = torch.compiler.disable(protected)
+        dynamo = _dynamo()
+        if dynamo is None:
+            return disabled
+        off, (running, skip) = self.off, dynamo
+
+        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
+            if running() is not None:
+                disabled(*args, **kwargs)
+            elif instrument not in off:
+                try:
+                    function(*args, **kwargs)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the training goes on
+                    self.report(instrument, error)
+
+        guarded_from_dynamo: Callable[_P, None] = skip(guarded)  # neither traced nor compiled itself
+        return guarded_from_dynamo
 
     def protect(self, instrument: str, function: Callable[_P, None]) -> Callable[_P, None]:
         """The same for calls from guarded functions: a part that may fail without the whole."""

@@ -17,11 +17,14 @@ from torch.autograd import Variable
 from torch.optim import Optimizer
 
 from lossdoctor.capture.faults import Faults
-from lossdoctor.capture.measures import copies, local, subtract
-from lossdoctor.capture.record import Part, Reading, Record
+from lossdoctor.capture.measures import copies, subtract
+from lossdoctor.capture.microbatches import MicroBatches
+from lossdoctor.capture.parts import PartState, by_device
+from lossdoctor.capture.record import NO_SETTINGS, Part, Reading, Record
 from lossdoctor.capture.ring import Drain
 from lossdoctor.capture.scaler import ScalerWatch
 from lossdoctor.capture.settings import SettingsReader
+from lossdoctor.capture.shards import Shards
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -32,13 +35,14 @@ __all__ = ["OptimizerTap", "TapContext"]
 class TapContext:
     """What the taps of a training share: the record being made, and where its numbers go."""
 
-    def __init__(self, scaler: ScalerWatch, faults: Faults, *, optimizers: int) -> None:
+    def __init__(self, scaler: ScalerWatch, faults: Faults, *, optimizers: int, shards: Shards | None = None) -> None:
         self.record = Record()
         self.drain = Drain()
         self.scaler = scaler
         self.faults = faults
         self.uses_scaler = scaler.is_enabled
         self.optimizers = optimizers
+        self.shards = shards
         self.parts: list[Part] = []
         self.backwards = 0
         """Backward passes since an optimizer's step."""
@@ -47,29 +51,8 @@ class TapContext:
         self.several_groups = False
         self.roll: Callable[[], None] = lambda: None
         """Finishes the record where the loop reports a loss before its optimizer step."""
-
-
-class _PartState:
-    """The parameters of one optimizer on one device, and what was read of them."""
-
-    def __init__(self, part: Part, parameters: list[Tensor]) -> None:
-        self.number = part.number
-        self.parameters = parameters
-        self.sharded = any(local(parameter) is not parameter for parameter in parameters)
-        self.before: list[Tensor] | None = None
-        self.versions: list[int] = []
-        """Versions of the gradients at the end of the backward pass, where norms are due."""
-        self.is_read = False
-        """Whether the norms of these gradients were read there."""
-
-    def gradients(self) -> tuple[list[Tensor], list[int] | None]:
-        """The gradients there are, and whose they are (None: everyone's)."""
-        found = [parameter.grad for parameter in self.parameters]
-        present = [gradient for gradient in found if gradient is not None]
-        indexes = None
-        if len(present) != len(found):
-            indexes = [index for index, gradient in enumerate(found) if gradient is not None]
-        return [local(gradient) for gradient in present] if self.sharded else present, indexes
+        self.drop: Callable[[], None] = lambda: None
+        """Takes back what the loop reported of micro-batches whose gradients it threw away."""
 
 
 class OptimizerTap:
@@ -89,12 +72,12 @@ class OptimizerTap:
         self._layers = layers
         self._bit = 1 << number
         self._groups: list[int] = []
-        self._parts: list[_PartState] = []
+        self._parts: list[PartState] = []
         self._find_parameters()
-        self._micro_batch = 0
-        self._expected = 0
-        self._version = -1
+        self._micro = MicroBatches(sharded=context.shards is not None)
         self._gradient_hook: RemovableHandle | None = None
+        self._hooked: Tensor | None = None
+        self._is_reentrant = False
         self._in_step = False
         self._closure = False
         self._evaluations = 0
@@ -105,6 +88,7 @@ class OptimizerTap:
         self._end_sample = protect("parameter samples", self._sample_change)
         self._on_backward = guard("backward hook", self._saw_backward)
         self._on_backward_end = guard("gradient norms", self._backward_ended)
+        self._on_reduced = guard("reduced gradients", self._reduced)
         self._handles = [
             optimizer.register_step_pre_hook(guard("step pre-hook", self._before_step)),
             optimizer.register_step_post_hook(guard("step post-hook", self._after_step)),
@@ -123,21 +107,28 @@ class OptimizerTap:
     @property
     def backwards(self) -> int:
         """Backward passes since the last step of this optimizer."""
-        return self._micro_batch
+        return self._micro.count
 
     def skipped(self) -> None:
         """The scaler skipped the step: the next backward pass begins a new one."""
-        self._expected, self._micro_batch = self._micro_batch or self._expected, 0
+        if self._micro.count:
+            self._micro.stepped()
 
     # -- the backward pass
 
     def _hook(self, candidates: list[Tensor]) -> None:
-        """Notice backward passes by the gradient of the smallest of the candidates that can have one."""
+        """Notice backward passes by the gradient of the smallest of the candidates that can have one.
+
+        With reentrant checkpoints by that of the first: they run backward passes within the backward pass, in which
+        the end of the inner one is told; the gradients nearest to the input come last.
+        """
         trainable = [parameter for parameter in candidates if parameter.requires_grad and parameter.is_leaf]
         if trainable:
             if self._gradient_hook is not None:
                 self._gradient_hook.remove()
-            parameter = min(trainable, key=Tensor.numel)
+            if self._context.shards is not None:
+                trainable = list(self._context.shards.trigger(trainable))
+            parameter = self._hooked = trainable[0] if self._is_reentrant else min(trainable, key=Tensor.numel)
             self._gradient_hook = parameter.register_post_accumulate_grad_hook(self._on_backward)
 
     def _saw_backward(self, parameter: Tensor) -> None:
@@ -145,12 +136,13 @@ class OptimizerTap:
         if context.record.calls:
             context.roll()
         context.backwards += 1
-        gradient = parameter.grad
-        version = -1 if gradient is None else gradient._version  # noqa: SLF001 - the only sign of a change that costs nothing
-        # Accumulating in place adds one; a new tensor, or one that was zeroed in between, starts again.
-        self._micro_batch = self._micro_batch + 1 if version == self._version + 1 and self._micro_batch else 1
-        self._version = version
         record = context.record
+        if self._micro.saw(parameter.grad) and record.calls and not record.fired and context.optimizers == 1:
+            context.drop()
+        if context.waits_for_ddp:
+            if not record.began:
+                record.began = time.perf_counter()
+            _after_backward(self._on_reduced)
         if not record.norms_due or (context.optimizers > 1 and record.fired & self._bit):
             return
         if self._in_step:
@@ -159,26 +151,30 @@ class OptimizerTap:
             if self._evaluations > 1:
                 return  # the closure's first evaluation is the gradient at the parameters before the step
         if context.waits_for_ddp:
-            # DDP queues its own callback, maybe after ours, in which the gradients of all ranks are put in place.
-            Variable._execution_engine.queue_callback(  # noqa: SLF001
-                lambda: Variable._execution_engine.queue_callback(self._on_backward_end)  # noqa: SLF001
-            )
+            _after_backward(self._on_backward_end)
         else:
             Variable._execution_engine.queue_callback(self._on_backward_end)  # noqa: SLF001
+
+    def _reduced(self) -> None:
+        self._micro.changed(None if self._hooked is None else self._hooked.grad)
 
     def _backward_ended(self) -> None:
         started = time.perf_counter()
         context, record = self._context, self._context.record
         if not record.norms_due:
             return
+        if not self._is_reentrant and torch._C._current_autograd_node() is not None:  # noqa: SLF001 - an outer pass goes on
+            self._is_reentrant, self._micro.count = True, 0
+            self._hook([parameter for part in self._parts for parameter in part.parameters])
+            return
         if context.uses_scaler and (scale := context.scaler.scale) is not None:
             context.drain.scalar(scale, record, _into(record, "scale"))
-        is_last = self._in_step or self._micro_batch >= self._expected
+        is_last = self._in_step or self._micro.count >= self._micro.expected
         for part in self._parts:
             gradients, indexes = part.gradients()
             part.versions = [gradient._version for gradient in gradients]  # noqa: SLF001
-            part.is_read = is_last
-            if is_last:
+            part.is_read = is_last or part.sharded
+            if part.is_read:
                 self._read(part.number, gradients, indexes, record.unclipped, scaled=context.uses_scaler)
         context.norm_seconds += time.perf_counter() - started
 
@@ -186,8 +182,12 @@ class OptimizerTap:
         self, part: int, gradients: list[Tensor], indexes: list[int] | None, into: dict[int, Reading], *, scaled: bool
     ) -> None:
         record = self._context.record
+        shares = self._context.parts[part].shares
 
         def arrived(norms: list[float]) -> None:
+            if shares is not None:
+                mine = shares if indexes is None else [shares[index] for index in indexes]
+                norms = [norm * share for norm, share in zip(norms, mine, strict=True)]
             into[part] = Reading(norms, indexes, scaled)
 
         self._context.drain.norms(gradients, record, arrived)
@@ -198,18 +198,27 @@ class OptimizerTap:
         context, record = self._context, self._context.record
         self._in_step = True
         self._evaluations = 0
-        if [len(group["params"]) for group in self.optimizer.param_groups] != self._groups:
+        groups = self.optimizer.param_groups
+        if len(groups) != len(self._groups):
             self._find_parameters()
+        else:
+            for group, count in zip(groups, self._groups, strict=True):
+                if len(group["params"]) != count:
+                    self._find_parameters()
+                    break
         record.attempts += 1
         if record.fired & self._bit and context.optimizers == 1:  # several steps between two calls: the last counts
             record.values.clear()
+            record.settings = NO_SETTINGS
             if record.norms_due:
                 record.clipped.clear()
                 record.unchanged.clear()
         record.fired |= self._bit
-        record.micro_batches = max(record.micro_batches, self._micro_batch)
+        if self._micro.count > record.micro_batches:  # noqa: PLR1730 - a call less at every step
+            record.micro_batches = self._micro.count
         context.backwards = 0
-        self._note_settings(record)
+        if not self._settings.repeats(record):
+            self._note_settings(record)
         if context.uses_scaler:
             context.scaler.account()
             found = getattr(self.optimizer, "found_inf", None)
@@ -232,7 +241,7 @@ class OptimizerTap:
             gradients, indexes = part.gradients()
             if not gradients:
                 continue
-            same = part.versions == [gradient._version for gradient in gradients]  # noqa: SLF001
+            same = part.are_unchanged(gradients)
             if same and part.is_read:
                 record.unchanged.add(part.number)
                 continue
@@ -246,14 +255,17 @@ class OptimizerTap:
 
     def _sample(self, record: Record) -> None:
         for part in self._parts:
-            part.before = copies(part.parameters)
-            self._read(part.number, part.before, None, record.parameters, scaled=False)
+            part.sampled, part.indexes = part.trainable()
+            if part.sampled:
+                part.before = copies(part.sampled)
+                self._read(part.number, part.before, part.indexes, record.parameters, scaled=False)
 
     def _sample_change(self, record: Record) -> None:
         for part in self._parts:
             if part.before is not None:
                 before, part.before = part.before, None
-                self._read(part.number, subtract(before, part.parameters), None, record.updates, scaled=False)
+                changes = subtract(before, part.sampled)
+                self._read(part.number, changes, part.indexes, record.updates, scaled=False)
 
     def _after_step(self, *_: object) -> None:
         context, record = self._context, self._context.record
@@ -261,27 +273,33 @@ class OptimizerTap:
         if record.samples_due:
             self._end_sample(record)
         for part in self._parts:
-            if self._closure and part.is_read and record.norms_due:
-                record.unchanged.add(part.number)
-            part.versions, part.is_read = [], False
-        if not self._micro_batch:  # the hooked parameter gets no gradient: notice backward passes by one that does
+            if part.versions:
+                if self._closure and part.is_read and record.norms_due:
+                    record.unchanged.add(part.number)
+                part.versions, part.is_read = [], False
+        if not self._micro.count:  # the hooked parameter gets no gradient: notice backward passes by one that does
             self._hook([p for part in self._parts for p in part.parameters if p.grad is not None])
-        self._expected, self._micro_batch = self._micro_batch, 0
+        self._micro.stepped()
         context.backwards = 0
 
     def _find_parameters(self) -> None:
         """Sort the parameters by device. Parts keep their numbers; a changed set of parameters gets new ones."""
         self._groups = [len(group["params"]) for group in self.optimizer.param_groups]
-        by_device: dict[torch.device, list[Tensor]] = {}
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                by_device.setdefault(parameter.device, []).append(parameter)
         self._parts = []
-        for parameters in by_device.values():
+        for parameters in by_device(self.optimizer):
             layers: npt.NDArray[np.intp] = np.array([self._layers.get(id(p), -1) for p in parameters], dtype=np.intp)
-            part = Part(len(self._context.parts), layers)
+            shards = self._context.shards
+            part = Part(len(self._context.parts), layers, None if shards is None else shards.shares(parameters))
+            part.ids.extend(map(id, parameters))
             self._context.parts.append(part)
-            self._parts.append(_PartState(part, parameters))
+            self._parts.append(PartState(part.number, parameters))
+        self.copied_bytes = sum(part.copied_bytes for part in self._parts)
+
+
+def _after_backward(callback: Callable[[], None]) -> None:
+    """Have it called behind the callbacks of DDP and FSDP, which put the gradients of all ranks in place."""
+    queue = Variable._execution_engine.queue_callback  # noqa: SLF001
+    queue(lambda: queue(callback))
 
 
 def _into(record: Record, name: str) -> Callable[[list[float]], None]:

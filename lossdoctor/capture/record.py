@@ -1,29 +1,41 @@
 """Records: what was measured around one optimizer step, and the rows made of it once all its numbers have arrived."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
+from lossdoctor.capture.probe import Probe
 from lossdoctor.capture.scaler import clipped_while_scaled
 from lossdoctor.runs.tables import Column
 
-__all__ = ["EvaluationRecord", "Part", "Reading", "Record", "complete", "layer_row", "mean_of"]
+__all__ = ["NO_SETTINGS", "EvaluationRecord", "Part", "Reading", "Record", "complete", "layer_row", "mean_of"]
 
+
+NO_SETTINGS: Mapping[str, float] = MappingProxyType({})
 
 _NOTHING: dict[int, "Reading"] = {}
 _NOBODY: set[int] = set()
 """Shared by all records that do not measure; never written to."""
 
+_CLIPPED = 0.999
+"""Beyond what rounding does to a norm that is read twice."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The parameters of one optimizer that are on one device; `layers[i]` is the layer of parameter i, -1 for none."""
+    """The parameters of one optimizer that are on one device; `layers[i]` is the layer of parameter i, -1 for none.
+
+    `shares` are what the norms are multiplied by where parameters are sharded (capture.shards).
+    """
 
     number: int
     layers: npt.NDArray[np.intp]
+    shares: list[float] | None = None
+    ids: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -63,26 +75,48 @@ class Record:
     found_inf = 0.0
     skipped = False
     changed_while_scaled = False
+    settings: Mapping[str, float] = NO_SETTINGS
+    """What more is to be written: the optimizer's settings, one mapping for all the records they hold for."""
+    probe: Probe | None = None
+    """What the instruments found in the model, at sample steps and the ones after."""
+    began = 0.0
+    """When the first gradient was there, in seconds of time.perf_counter; only noted in distributed trainings."""
+    sampled: dict[str, float] | None = None
+    """What was seen of the batch and the model's output; its `values` once the record is finished."""
+    dropped: list[dict[str, list[float]]] | None = None
+    """Losses of micro-batches whose gradients were thrown away."""
+    samples_due = False
+    """Whether parameters, updates and layers are measured at this step."""
+    norms_due = False
+    """Whether gradient norms are measured at this step."""
+    unclipped = _NOTHING
+    """Norms of the gradients at the end of the backward pass, by part."""
+    clipped = _NOTHING
+    """The same as the optimizer got them, where they were changed in between."""
+    unchanged = _NOBODY
+    """Parts whose gradients were not."""
+    parameters = _NOTHING
+    """Norms of the parameters before the step, by part."""
+    updates = _NOTHING
+    """Norms of their change."""
 
     def __init__(self, *, samples_due: bool = False, norms_due: bool = True) -> None:
-        self.samples_due = samples_due
-        """Whether parameters, updates and layers are measured at this step."""
-        self.norms_due = norms_due
-        """Whether gradient norms are measured at this step."""
         self.losses: list[float] = []
         """The losses of the micro-batches."""
         self.values: dict[str, float] = {}
         """What is written as it is."""
-        self.unclipped: dict[int, Reading] = {} if norms_due else _NOTHING
-        """Norms of the gradients at the end of the backward pass, by part."""
-        self.clipped: dict[int, Reading] = {} if norms_due else _NOTHING
-        """The same as the optimizer got them, where they were changed in between."""
-        self.unchanged: set[int] = set() if norms_due else _NOBODY
-        """Parts whose gradients were not."""
-        self.parameters: dict[int, Reading] = {} if samples_due else _NOTHING
-        """Norms of the parameters before the step, by part."""
-        self.updates: dict[int, Reading] = {} if samples_due else _NOTHING
-        """Norms of their change."""
+        if norms_due:
+            self.norms_due = True
+            self.unclipped, self.clipped, self.unchanged = {}, {}, set()
+        if samples_due:
+            self.samples_due = True
+            self.parameters, self.updates = {}, {}
+
+    def drop(self) -> None:
+        """Forget what was reported so far: no part of it is in the gradient of this step."""
+        losses = {name: means for name, means in (self.means or {}).items() if name.startswith("train_loss")}
+        self.dropped = [*(self.dropped or ()), {**losses, "train_loss": self.losses}]
+        self.losses, self.means, self.samples, self.tokens, self.calls = [], None, None, None, 0
 
     def list_of(self, name: str) -> list[float]:
         """Where the values of a number go that is averaged over micro-batches."""
@@ -107,6 +141,13 @@ class EvaluationRecord:
 def complete(record: Record, *, uses_scaler: bool, several_losses: bool = False) -> None:
     """Work out what follows from the numbers of a record, once they have all arrived, into its `values`."""
     values = record.values
+    for name, value in record.settings.items():
+        values.setdefault(name, value)
+    if not (record.norms_due or record.means or record.dropped or uses_scaler):
+        return  # most steps
+    for losses in record.dropped or ():
+        for name, numbers in losses.items():  # a loss that is not finite is a fault whatever became of its gradient
+            record.list_of(name).extend(number for number in numbers if not math.isfinite(number))
     if record.means:
         for name, numbers in record.means.items():
             mean = mean_of(numbers)
@@ -139,6 +180,8 @@ def _norms(record: Record, values: dict[str, float], *, uses_scaler: bool) -> No
         values["grad_norm"] = unclipped
     if clipped is not None:
         values["grad_norm_clipped"] = clipped
+        if unclipped is not None and math.isfinite(unclipped):
+            values["clipped"] = float(clipped < _CLIPPED * unclipped)
         if uses_scaler and unclipped is not None:
             proven = _clip_scaled(record, unclipped, clipped)
             if proven is not None:

@@ -6,19 +6,23 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lossdoctor.capture.data_watch import DataWatch
 from lossdoctor.capture.faults import Faults
 from lossdoctor.capture.hooks import OptimizerTap, TapContext
+from lossdoctor.capture.instruments import Instruments
 from lossdoctor.capture.losses import LossWatch
 from lossdoctor.capture.names import Layer
 from lossdoctor.capture.record import EvaluationRecord, Record, complete, layer_row
 from lossdoctor.capture.reported import IdleCalls, one_number
+from lossdoctor.capture.resources import ResourceSampler, accelerators
 from lossdoctor.capture.ring import host_number
 from lossdoctor.capture.rows import Rows
 from lossdoctor.capture.scaler import ScalerWatch
-from lossdoctor.capture.schedule import Cadence, SampleSteps
+from lossdoctor.capture.schedule import Cadence, SampleSteps, Sparse
+from lossdoctor.capture.shards import Shards
 from lossdoctor.capture.timing import StopWatch
 
 __all__ = ["Recorder"]
@@ -42,6 +46,8 @@ class Recorder:
         faults: Faults,
         grad_norm_every: int | None = None,
         reads_at_once: bool = False,
+        shards: Shards | None = None,
+        model: nn.Module | None = None,
     ) -> None:
         self.rows = Rows()
         self.watch = StopWatch()
@@ -50,15 +56,20 @@ class Recorder:
         """The step of the last record."""
         self.saw_non_finite_loss = False
         """Whether a loss became NaN or infinite since this was last set to False."""
+        self.resources: ResourceSampler | None = None
+        self._optimizers = optimizers
         self._losses = LossWatch()
         self._reads_at_once = reads_at_once
         self.last_loss_is_finite: bool | None = None
         """Whether the last loss that was read was finite; None if none was."""
         self._faults = faults
         self._scaler = ScalerWatch(scaler)
-        self._context = TapContext(self._scaler, faults, optimizers=len(optimizers))
-        self._context.roll = self._roll
+        self._context = TapContext(self._scaler, faults, optimizers=len(optimizers), shards=shards)
+        self._context.roll, self._context.drop = self._roll, self._drop
         self._context.several_groups = sum(len(optimizer.param_groups) for optimizer in optimizers) > 1
+        self.data = DataWatch(model, self._context)
+        drain = self._context.drain
+        self.instruments = None if model is None else Instruments(model, layers, optimizers, drain, faults)
         self._layers = len(layers)
         layer_numbers = {id(parameter): at for at, layer in enumerate(layers) for parameter in layer.parameters}
         self._taps: list[OptimizerTap] = []
@@ -68,6 +79,7 @@ class Recorder:
             self._taps.append(tap)
             groups += len(optimizer.param_groups)
         self._sample_steps = SampleSteps()
+        self._looks_inside = Sparse()
         self._row = 0
         self._sample_row = 0
         self._sample_pending = False
@@ -78,6 +90,12 @@ class Recorder:
         self._multipliers: Sequence[float] = ()
         self._open()
 
+    def watch_resources(self) -> None:
+        """Begin to record memory and utilization, once a second, from a thread of its own."""
+        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        devices = accelerators([parameter for group in groups for parameter in group["params"]])
+        self.resources = ResourceSampler(devices, self._faults)
+
     def close(self) -> None:
         """Finish the last record if the loop reported it, wait for its numbers, take out every hook."""
         record = self._context.record
@@ -86,6 +104,11 @@ class Recorder:
         self.collect(lag=0)
         for tap in self._taps:
             tap.remove()
+        self.data.close()
+        if self.instruments is not None:
+            self.instruments.close()
+        if self.resources is not None:
+            self.resources.close()
 
     # -- what the loop reports
 
@@ -120,7 +143,6 @@ class Recorder:
                 self._note(record, name if name.startswith("train_") else f"train_{name}", value)
         if record.fired or skipped:
             record.skipped = skipped
-            self._idle.stepped()
             self._finish(record, multipliers)
             return
         if not self._idle.is_stepless:
@@ -143,6 +165,7 @@ class Recorder:
                 self._context.drain.scalar(number, record, record.values.setdefault(name, []).extend)
             elif number is not None:
                 record.values[name] = [number]
+        self.data.evaluated(record)
         self._queue.append(record)
         self.watch.restart()
 
@@ -161,6 +184,11 @@ class Recorder:
     def unread(self) -> int:
         """Records that were finished but not collected."""
         return len(self._queue)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Memory of the buffers for numbers on their way, and of the copies that a sample step takes."""
+        return self._context.drain.buffer_bytes + sum(tap.copied_bytes for tap in self._taps)
 
     @property
     def is_on_host(self) -> bool:
@@ -183,6 +211,10 @@ class Recorder:
         self._context.record = Record(
             samples_due=due, norms_due=due or self.step % self.cadence.every == 0 or not self._is_finite
         )
+        if due:
+            self.data.open(self._context.record)
+        if self.instruments is not None and (self.instruments.compares or (due and self._looks_inside.is_due())):
+            self.instruments.opened(self._context.record)
 
     def _roll(self) -> None:
         """Finish the record where the loop reports its loss before the optimizer steps."""
@@ -193,10 +225,18 @@ class Recorder:
             record.skipped = True
             self._finish(record, self._multipliers)
 
+    def _drop(self) -> None:
+        self._losses.read()  # losses read later would not be known from those of the coming micro-batches
+        self._context.record.drop()
+
     def _finish(self, record: Record, multipliers: Sequence[float] = ()) -> None:
         context = self._context
+        if self._idle.is_counting and (record.fired or record.skipped):
+            self._idle.stepped()
         self.step += record.attempts if record.attempts and len(self._taps) == 1 else 1
         record.step, record.time = self.step, time.time()
+        if record.began > self.watch.since > -math.inf:
+            record.values["time_to_backward"] = record.began - self.watch.since
         record.step_time = self.watch.lap(record.values)
         if record.fired:
             self._sample_pending = False
@@ -206,12 +246,18 @@ class Recorder:
             record.micro_batches = max(tap.backwards for tap in self._taps)
             for tap in self._taps:
                 tap.skipped()
+        if self.resources is not None and self.resources.fresh:
+            self.resources.attach(record.values)
         if context.uses_scaler:
             self._scaler.settle()
         if not self.cadence.settled:
             if record.step_time is not None:
                 self.cadence.add(record.step_time, context.norm_seconds)
             context.norm_seconds = 0.0
+        if record.samples_due or record.sampled:
+            self.data.finished(record)
+        if record.probe is not None and self.instruments is not None:
+            self.instruments.finished(record)
         self._is_finite = self.last_loss_is_finite is not False
         self._row += 1
         self._queue.append(record)
@@ -220,8 +266,9 @@ class Recorder:
 
     def _pump(self) -> None:
         """Make rows of the records whose numbers have all arrived, in order."""
-        while self._queue and not self._queue[0].waiting:
-            record = self._queue.popleft()
+        queue = self._queue
+        while queue and not queue[0].waiting:
+            record = queue.popleft()
             if isinstance(record, Record):
                 self._complete(record)
             else:
@@ -234,10 +281,14 @@ class Recorder:
         self.rows.steps.append(record)
         if self._losses.is_patient and record.losses:
             self._judge_loss(record.losses[-1])
+        seen = self.instruments.completed(record, self._context.parts) if self.instruments else {}
+        if not (record.norms_due or self._bad_rows):
+            return
         norm = record.values.get("grad_norm", 0.0)
         self._bad_rows = 0 if math.isfinite(norm) else self._bad_rows + 1
         if record.parameters or 0 < self._bad_rows <= _BAD_GRADIENT_ROWS:
             layers = layer_row(record, self._context.parts, self._layers) if self._layers else {}
+            layers |= seen
             if layers:
                 self.rows.layers.append((record.step, record.time, layers))
 

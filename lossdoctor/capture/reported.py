@@ -33,16 +33,19 @@ class IdleCalls:
 
     def __init__(self, faults: Faults, *, is_stepless: bool = False) -> None:
         self.is_stepless = is_stepless
+        self.is_counting = is_stepless
+        """Whether `stepped` has anything to take back."""
         self._faults = faults
         self._without = self._with_backward = 0
 
     def stepped(self) -> None:
         """An optimizer stepped after all."""
-        self.is_stepless = False
+        self.is_stepless = self.is_counting = False
         self._without = self._with_backward = 0
 
     def called(self, *, had_backward: bool) -> None:
         """A call without an optimizer step; behind a backward pass it may be a micro-batch of many."""
+        self.is_counting = True
         if had_backward:
             self._with_backward += 1
         else:

@@ -100,6 +100,12 @@ class Ring:
             parcel.event.synchronize()
             self._open(parcel)
 
+    @property
+    def buffer_bytes(self) -> int:
+        """Memory of the buffers, on the device and pinned on the host together."""
+        parcels = [*self._free, *self._under_way, *([] if self._filling is None else [self._filling])]
+        return sum(parcel.device.nbytes + parcel.host.nbytes for parcel in parcels)
+
     def _open(self, parcel: _Parcel) -> None:
         numbers: list[float] = parcel.host[: parcel.used].numpy().tolist()
         content, parcel.content, parcel.used = parcel.content, [], 0
@@ -120,6 +126,10 @@ class Ring:
         )
 
 
+_SCALAR_BYTES = 400
+"""A tensor of one number on the host: the object, its storage and what Python keeps of it."""
+
+
 class _Shelf:
     """Scalars in host memory, until they are gathered."""
 
@@ -135,6 +145,11 @@ class _Shelf:
         record.waiting += 1
         if len(self._scalars) > _CAPACITY:
             self.deliver()
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Memory of the scalars, about."""
+        return len(self._scalars) * _SCALAR_BYTES
 
     def deliver(self) -> None:
         """Hand out what is here."""
@@ -160,6 +175,13 @@ class Drain:
         elif not value.is_meta:
             self._ring(value.device).push(value.detach().reshape(1), record, sink)
 
+    def vector(self, numbers: Tensor, record: Waiting, sink: Sink) -> None:
+        """Read a few numbers of one tensor, shape (n,)."""
+        if numbers.is_cpu:
+            sink(numbers.detach().double().numpy().tolist())
+        elif not numbers.is_meta:
+            self._ring(numbers.device).push(numbers.detach(), record, sink)
+
     def norms(self, tensors: list[Tensor], record: Waiting, sink: Sink) -> None:
         """Read the L2 norm of each of the tensors, which are on one device."""
         if not tensors:
@@ -168,6 +190,15 @@ class Drain:
             self._shelf.push(norms(tensors), record, sink)
         elif not tensors[0].is_meta:
             self._ring(tensors[0].device).push(torch.stack(list(norms(tensors))), record, sink)
+
+    def scalars(self, values: Sequence[Tensor], record: Waiting, sink: Sink) -> None:
+        """Read tensors without dimensions, which are on one device and whose memory nothing else writes to."""
+        if not values:
+            sink([])
+        elif values[0].is_cpu:
+            self._shelf.push(values, record, sink)
+        elif not values[0].is_meta:
+            self._ring(values[0].device).push(torch.stack(list(values)), record, sink)
 
     def ship(self) -> None:
         """Send what has been taken so far on its way."""
@@ -185,6 +216,11 @@ class Drain:
         self._shelf.deliver()
         for ring in self._rings.values():
             ring.wait(newest=newest)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Memory of everything that is on its way."""
+        return self._shelf.buffer_bytes + sum(ring.buffer_bytes for ring in self._rings.values())
 
     @property
     def is_on_host(self) -> bool:

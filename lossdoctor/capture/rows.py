@@ -94,7 +94,7 @@ def merged(blocks: Sequence[Block]) -> Block:
 
 
 def _is_seen(values: list[Any]) -> bool:
-    return any(value is not None for value in values)
+    return values.count(None) < len(values)
 
 
 def _table(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> Table:

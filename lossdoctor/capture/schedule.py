@@ -2,7 +2,7 @@
 
 import statistics
 
-__all__ = ["CADENCES", "Cadence", "SampleSteps"]
+__all__ = ["CADENCES", "Cadence", "SampleSteps", "Sparse"]
 
 CADENCES = (1, 2, 4, 8, 16)
 """The gradient norms are read at every k-th step, k out of these."""
@@ -17,6 +17,8 @@ _COLD = 2.5
 _SHRINK = 20
 _LEAST = 2
 _EVERY = 1000
+_DENSE = 8
+_SPARSE = 4
 
 
 class SampleSteps:
@@ -41,6 +43,21 @@ class SampleSteps:
         while not self.is_due(row):
             row = min(self._start, row - row % _EVERY + _EVERY)
         return row
+
+
+class Sparse:
+    """Which sample steps look inside the model too: the first eight and then every fourth.
+
+    Activations and the direction of gradients cost several times what norms do, on small models more than the step.
+    """
+
+    def __init__(self) -> None:
+        self._samples = 0
+
+    def is_due(self) -> bool:
+        """Whether the next sample step is one of them."""
+        self._samples += 1
+        return self._samples <= _DENSE or self._samples % _SPARSE == 0
 
 
 class Cadence:

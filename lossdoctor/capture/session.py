@@ -4,13 +4,17 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, get_args
 
+from lossdoctor.capture.data_watch import Split
 from lossdoctor.capture.faults import Faults
+from lossdoctor.capture.footprint import held_bytes
 from lossdoctor.capture.live import LiveJudge
 from lossdoctor.capture.recorder import Recorder
+from lossdoctor.capture.timing import Batches
 from lossdoctor.diagnosis import Diagnoser
+from lossdoctor.errors import UsageError
 from lossdoctor.findings import Diagnosis, Finding
 from lossdoctor.runs.events import Intervention, Mark
 from lossdoctor.runs.info import Status
@@ -20,9 +24,11 @@ from lossdoctor.runs.writer import RunWriter
 __all__ = ["Doctor", "Session"]
 
 _LOG = logging.getLogger("lossdoctor")
+_T = TypeVar("_T")
 
-_FLUSH_SECONDS = 0.5
-_FLUSH_ROWS = 256
+_FLUSH_SECONDS = 1.0
+"""What was recorded is on its way to the disk after this time: a killed process loses no more than that."""
+_FLUSH_ROWS = 2048
 _TREAT_STEPS = 8
 """Steps between two judgings in auto."""
 
@@ -71,18 +77,24 @@ class Session:
         self._make_judge = make_judge
         self._faults = faults
         self._treat = faults.guard("remedies", self._treat_findings)
+        if recorder.instruments is not None:
+            self._describing = faults.protect("lists of the model", recorder.instruments.describe)
         self._judging = faults.guard("live judging", self._judge)
         self._flushed = time.perf_counter()
+        self._describe = faults.protect("facts of the data", recorder.data.describe)
         self._fault_told = False
         self._closed = False
         self._process = os.getpid()
         self._untreated: list[Finding] = []
+        faults.protect("resource readings", recorder.watch_resources)()
 
     # -- what the loop does
 
     def step(self, loss: Any, samples: float | None, tokens: float | None, metrics: Mapping[str, Any] | None) -> None:
         """Take in a call of monitor.step."""
         recorder, doctor = self.recorder, self.doctor
+        if recorder.data.is_sampling:
+            recorder.data.reported(loss)
         before = recorder.step
         recorder.report(loss, samples, tokens, metrics, doctor.multipliers if doctor else ())
         if recorder.step == before:
@@ -91,9 +103,11 @@ class Session:
             self._treat("step")
             if not recorder.is_on_host:
                 return  # which rows are judged at the next treatment must not depend on time
-        is_late = recorder.watch.since - self._flushed > _FLUSH_SECONDS
+        watch = recorder.watch
+        is_late = watch.since + watch.step_time - self._flushed > _FLUSH_SECONDS
         if is_late or recorder.saw_non_finite_loss or recorder.unread >= _FLUSH_ROWS:
             self.flush()
+            self.writer.flush()
 
     def evaluated(self, loss: Any, metrics: Mapping[str, Any]) -> None:
         """Take in a call of monitor.evaluation."""
@@ -108,6 +122,13 @@ class Session:
             self._treat("evaluation")
         else:
             self.flush()
+
+    def batches(self, loader: Iterable[_T], split: Split) -> Iterable[_T]:
+        """The loader, with its batches watched."""
+        if split not in get_args(Split):
+            raise UsageError(f"split={split!r}: expected one of {', '.join(get_args(Split))}")
+        watch = self.recorder.watch if split == "train" else None
+        return Batches(loader, watch, self._faults.guard("epochs", self.epoch), self.recorder.data.begin)
 
     def epoch(self) -> None:
         """Take in the beginning of an epoch."""
@@ -130,13 +151,17 @@ class Session:
         `lag` is as in Recorder.collect: None never waits for a device.
         """
         self._flushed = time.perf_counter()
-        recorder = self.recorder
+        recorder, info = self.recorder, self.writer.info
+        info.monitor_memory = max(info.monitor_memory, held_bytes(recorder, self.writer))
         recorder.collect(lag=lag)
         at_once = at_once or recorder.saw_non_finite_loss
         recorder.saw_non_finite_loss = False
         if recorder.rows:
             block = recorder.rows.take()
-            self.writer.info.grad_norm_every = recorder.cadence.every
+            info.grad_norm_every = recorder.cadence.every
+            if recorder.instruments is not None:
+                self._describing(info)
+            self._describe(info)
             self.writer.write(block)
             if self.judge:
                 self.judge.add(block)
@@ -153,6 +178,16 @@ class Session:
                 self._untreated.extend(found)
 
     def _treat_findings(self, occasion: str) -> None:
+        """Judge and act; after a fault nothing of the doctor's stays behind, and the run is judged as in `suggest`."""
+        try:
+            self._treat_now(occasion)
+        except Exception:
+            doctor, self.doctor = self.doctor, None
+            if doctor:
+                self._faults.protect("the end of the remedies", doctor.close)()
+            raise
+
+    def _treat_now(self, occasion: str) -> None:
         """Judge and act at fixed steps, so that what is done does not depend on the speed of the machine."""
         recorder, doctor = self.recorder, self.doctor
         if doctor is None or self.judge is None:

@@ -7,6 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
+from lossdoctor.capture.data_watch import Pass, Split
+
 __all__ = ["Batches", "StopWatch"]
 
 _T = TypeVar("_T")
@@ -18,6 +20,8 @@ class StopWatch:
     def __init__(self) -> None:
         self.since = -math.inf
         """When the previous record was finished, in seconds of time.perf_counter."""
+        self.step_time = 0.0
+        """Seconds between the two previous records."""
         self._wait = 0.0
         self._is_waiting_known = False
         self.batch_size: int | None = None
@@ -38,7 +42,10 @@ class StopWatch:
             values["data_wait"] = self._wait
             self._wait = 0.0
             self.batch_size = None
-        return None if since == -math.inf else now - since
+        if since == -math.inf:
+            return None
+        step_time = self.step_time = now - since
+        return step_time
 
     def restart(self) -> None:
         """Forget the time since the previous record: it was spent on something else."""
@@ -49,19 +56,37 @@ class StopWatch:
 
 
 class Batches(Generic[_T]):
-    """An iterable over a loader that times each wait. Each iteration over it is one iteration over the loader.
+    """An iterable over a loader that watches its batches. Each iteration over it is one iteration over the loader.
+
+    With a `watch` every wait is timed and every epoch marked: validation has none. `begin` begins to watch a pass.
 
     Anything else asked of it (`len`, `dataset`, `sampler`) is the loader's own.
     """
 
-    def __init__(self, loader: Iterable[_T], watch: StopWatch, on_epoch: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loader: Iterable[_T],
+        watch: StopWatch | None,
+        on_epoch: Callable[[], None],
+        begin: Callable[[Split, Any], Pass],
+    ) -> None:
         self._loader = loader
         self._watch = watch
         self._on_epoch = on_epoch
+        self._begin = begin
 
     def __iter__(self) -> Iterator[_T]:
-        self._on_epoch()
         clock, watch = time.perf_counter, self._watch
+        if watch is None:
+            seen = self._begin("val", self._loader)
+            for batch in self._loader:
+                if seen.is_due:
+                    seen.saw(batch)
+                yield batch
+            seen.end()
+            return
+        self._on_epoch()
+        seen = self._begin("train", self._loader)
         limit = getattr(self._loader, "batch_size", None)
         began = clock()
         for batch in self._loader:
@@ -71,8 +96,13 @@ class Batches(Generic[_T]):
             except Exception:  # noqa: BLE001 - a batch may be anything; its size is a courtesy
                 samples = None
             watch.waited(waited, samples)
+            if seen.is_due:
+                seen.saw(batch)
             yield batch
+            if seen.is_reported:
+                seen.between()
             began = clock()
+        seen.end()
 
     def __len__(self) -> int:
         return len(self._loader)  # type: ignore[arg-type]  # TypeError where the loader has no length, as it is

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lossdoctor.clocks import source_of
+from lossdoctor.clocks import recorded
 from lossdoctor.findings import Finding
 from lossdoctor.runs.tables import Run, Table
 from lossdoctor.signals import SIGNALS
 
-__all__ = ["Curve", "evidence_curve", "recorded_signal"]
+__all__ = ["Curve", "evidence_curve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Curve:
 
 def evidence_curve(run: Run, finding: Finding) -> Curve | None:
     """The curve of the finding's evidence signal; of its worst layer for a layer signal; None if there is none."""
-    name = recorded_signal(finding.evidence_signal or "")
+    name = recorded(finding.evidence_signal or "")
     signal = SIGNALS.get(name)
     table = {"evaluation": run.evaluations, "layer": run.layers}.get(signal.source if signal else "step", run.steps)
     if name == "step" or name not in table.columns:
@@ -32,15 +32,6 @@ def evidence_curve(run: Run, finding: Finding) -> Curve | None:
     if table is run.layers:
         return _layer_curve(run, name, finding.layers)
     return _curve(table, name, name)
-
-
-def recorded_signal(name: str) -> str:
-    """The signal behind a companion or a count of non-finite values.
-
-    >>> recorded_signal("mean_train_loss"), recorded_signal("grad_norm_non_finite"), recorded_signal("val_loss")
-    ('train_loss', 'grad_norm', 'val_loss')
-    """
-    return source_of(name)[0].removesuffix("_non_finite")
 
 
 def _layer_curve(run: Run, name: str, layers: list[str]) -> Curve | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from lossdoctor.reports.curves import recorded_signal
+from lossdoctor.clocks import recorded
 from lossdoctor.reports.finding import STYLES
 from lossdoctor.reports.page import Page
 from lossdoctor.reports.printable import compact, number
@@ -149,12 +149,12 @@ def _meaning(name: str) -> str:
         return SIGNALS[name].meaning
     if name in FACTS:
         return FACTS[name].meaning
-    recorded = recorded_signal(name)
-    if recorded not in SIGNALS:
+    column = recorded(name)
+    if column not in SIGNALS:
         return ""
     if name.endswith("_non_finite"):
-        return f"how many values of {recorded} were NaN or infinite"
-    return f"{name.removesuffix(recorded).strip('_')} of {recorded} over a tick ({SIGNALS[recorded].meaning})"
+        return f"how many values of {column} were NaN or infinite"
+    return f"{name.removesuffix(column).strip('_')} of {column} over a tick ({SIGNALS[column].meaning})"
 
 
 def _fixes(rule: "Rule") -> list["Fix"]:

@@ -131,7 +131,7 @@ def _headline(page: Page, diagnosis: Diagnosis, run: Run | None) -> list[Text]:
 def _ending(diagnosis: Diagnosis, run: Run | None) -> str:
     """How the run ended, with the exception that ended it where it is known."""
     marks = run.marks if run is not None and diagnosis.status in {"crashed", "stopped"} else ()
-    details = [mark.detail for mark in marks if mark.name in {"exception", "stop"} and mark.detail]
+    details = [mark.detail.partition("\n")[0] for mark in marks if mark.name in {"exception", "stop"} and mark.detail]
     return f"{diagnosis.status} ({details[-1]})" if details else diagnosis.status
 
 

@@ -1,11 +1,14 @@
 """Writing files so that they are whole or not there, and long or as they were."""
 
+import errno
 import os
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
-__all__ = ["append", "append_lines", "write_file"]
+__all__ = ["append", "append_lines", "replace_file", "write_file"]
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -25,6 +28,32 @@ def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
         with suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
         raise
+
+
+def replace_file(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Replace a file as `write_file` does; where the disk has no room for a second one, write over it in place.
+
+    Only a file may be replaced like this whose loss is bearable: a machine that dies meanwhile leaves a mixture.
+
+    Raises:
+        OSError: It cannot be written either way; then it is as it was.
+    """
+    try:
+        write_file(path, content, durable=durable)
+    except OSError as error:
+        if error.errno not in _NO_ROOM or not path.exists():
+            raise
+        before = path.read_bytes()
+        with FileIO(path, "r+") as file:
+            try:
+                _write_all(file, content)
+            except OSError:
+                with suppress(OSError):  # what was written over can be written over once more
+                    file.seek(0)
+                    _write_all(file, before)
+                    file.truncate()
+                raise
+            file.truncate()
 
 
 def append(path: Path, content: bytes, *, size: int) -> int:

@@ -4,9 +4,11 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["GroupInfo", "LayerInfo", "ModelInfo", "OptimizerInfo", "RunInfo", "Status", "facts"]
+__all__ = ["GroupInfo", "LayerInfo", "ModelChecks", "ModelInfo", "OptimizerInfo", "RunInfo", "Status", "facts"]
 
-Status: TypeAlias = Literal["running", "finished", "stopped", "crashed"]
+Status: TypeAlias = Literal["running", "finished", "stopped", "crashed", "killed"]
+"""How a run ended. "killed" is never written: it is what a reader calls a run that still says "running" though its
+process is gone."""
 
 
 class LayerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +32,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     batch_norm: bool = False
     outputs: int | None = None
     """Rows of the last weight matrix: the classes of a classifier, the vocabulary of a language model."""
+    low_precision: float | None = None
+    """Share of the trained entries that are held in fp16 or bf16."""
 
 
 class GroupInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +55,29 @@ class OptimizerInfo(msgspec.Struct, frozen=True, kw_only=True):
     fused: bool = False
 
 
+class ModelChecks(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found in the model at sample steps, as of the last one. Names are cleaned for people."""
+
+    samples: int = 0
+    """Sample steps so far: without any, the lists say little."""
+    parameters_without_gradient: list[str] = []
+    """They require a gradient, and had none at the last two sample steps or more."""
+    parameters_without_optimizer: list[str] = []
+    """They require a gradient, are in no group of an optimizer, and nobody else changes them."""
+    parameters_never_moved: list[str] = []
+    """They had gradients and a learning rate at three sample steps or more, and were never changed at one."""
+    frozen_parameters: int = 0
+    """Tensors that require no gradient. They are in none of the lists."""
+    modules_in_eval: list[str] = []
+    """Dropout and BatchNorm that were in eval mode at the last training step seen, outside of frozen parts."""
+    activation_modules: int = 0
+    """Modules whose dead or saturated units are looked for; functions such as F.relu cannot be seen."""
+    activations_unchecked: str = ""
+    """Why no activations were looked at, such as "torch.compile"; empty where they were."""
+    autocast: str = ""
+    """The dtype of the autocast region that layers ran in; empty where there was none, or it could not be seen."""
+
+
 class RunInfo(msgspec.Struct, kw_only=True):
     """The contents of run.json."""
 
@@ -70,15 +97,25 @@ class RunInfo(msgspec.Struct, kw_only=True):
     optimizers: list[OptimizerInfo] = []
     scheduler: str | None = None
     precision: str = ""
+    """Such as "fp32 weights, bf16 autocast"."""
+    checks: ModelChecks = ModelChecks()
     loss_scaling: bool = False
     accumulation: int | None = None
     world_size: int = 1
     rank: int = 0
+    sharded: bool = False
+    """Whether the recorded norms are this rank's shares: the root of their squares' sum over the ranks is the norm."""
     total_steps: int | None = None
     classes: int | None = None
+    train_rows_repeated: float | None = None
+    """Share of the sampled training rows that occurred before in the same epoch."""
+    validation_rows_seen: float | None = None
+    """Share of the sampled validation rows that are among the training rows."""
     remediate: str = "off"
     grad_norm_every: int = 1
     """Gradient norms are recorded at every k-th step."""
+    monitor_memory: int = 0
+    """The most memory that the Monitor itself held, in bytes, host and device together: an estimate."""
     fault: str = ""
     """Why the recording ended before the training did; empty where it did not."""
 
@@ -93,6 +130,9 @@ def facts(info: RunInfo) -> dict[str, float]:
         "layers": len(info.model.layers) or None,
         "parameters": info.model.trainable or None,
         "outputs": info.model.outputs,
+        "weights_low_precision": info.model.low_precision,
+        "train_rows_repeated": info.train_rows_repeated,
+        "validation_rows_seen": info.validation_rows_seen,
     }
     if info.optimizers:
         found |= {

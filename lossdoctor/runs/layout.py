@@ -27,6 +27,7 @@ __all__ = [
     "attempt_directory",
     "attempts",
     "closed_name",
+    "default_run_directory",
     "is_run_part",
     "is_taken",
     "locate",
@@ -35,6 +36,7 @@ __all__ = [
     "next_number",
     "open_name",
     "rank_directory",
+    "ranks",
     "reason",
     "segments",
     "shown",
@@ -142,6 +144,15 @@ def rank_directory(attempt: Path, rank: int) -> Path:
     return attempt if rank == 0 else attempt / f"rank-{rank}"
 
 
+def ranks(attempt: Path) -> list[int]:
+    """The ranks other than 0 that have a directory in an attempt, ascending."""
+    try:
+        matches = [_RANK.fullmatch(path.name) for path in attempt.iterdir() if path.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(int(match[1]) for match in matches if match is not None)
+
+
 def is_run_part(name: str) -> bool:
     """Whether a directory of this name inside a run belongs to that run."""
     return name in TABLES or _ATTEMPT.fullmatch(name) is not None or _RANK.fullmatch(name) is not None
@@ -157,6 +168,21 @@ def is_taken(directory: Path) -> bool:
 def lock_path(root: Path, rank: int) -> Path:
     """The lock a writer of this rank holds, whichever attempt it writes."""
     return root / (".lock" if rank == 0 else f".lock-{rank}")
+
+
+def default_run_directory(rank: int = 0) -> Path | None:
+    """Where a run that was given no directory is recorded: LOSSDOCTOR_RUN_DIR if it is set, else a new one.
+
+    None for a rank other than 0 without LOSSDOCTOR_RUN_DIR: it cannot know the directory rank 0 made without asking,
+    and nothing here waits for another process.
+
+    Raises:
+        RunDirectoryError: It cannot be made.
+    """
+    named = os.environ.get("LOSSDOCTOR_RUN_DIR")
+    if named:
+        return Path(named)
+    return None if rank else new_run_directory()
 
 
 def new_run_directory(parent: Path = Path("runs")) -> Path:

@@ -19,7 +19,7 @@ from lossdoctor.runs.layout import shown
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Lock", "holder"]
+__all__ = ["Lock", "holder", "is_foreign"]
 
 _PATIENCE = 0.5
 """Seconds to wait for a lock: a reader that probes it holds it for microseconds."""
@@ -97,6 +97,12 @@ def holder(path: Path) -> str | None:
     finally:
         os.close(descriptor)
     return str(owner) if live else None
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a process of another host left this lock file: `flock` does not tell everywhere whether it still runs."""
+    owner = _read(path)
+    return owner.pid > 0 and owner.host != socket.gethostname()
 
 
 def _take(path: Path) -> int | None:

@@ -1,6 +1,9 @@
 """Run directories: recognise, find and read them, whatever state they were left in."""
 
 import os
+import time
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from lossdoctor.errors import LogError
@@ -12,15 +15,20 @@ from lossdoctor.runs.layout import (
     is_run_part,
     locate,
     lock_path,
+    ranks,
     reason,
     segments,
     shown,
 )
-from lossdoctor.runs.lock import holder
+from lossdoctor.runs.lock import holder, is_foreign
+from lossdoctor.runs.ranks import RANK_COLUMNS, combine
 from lossdoctor.runs.recovery import name_layers, read_events, read_info, read_table
 from lossdoctor.runs.tables import Run
 
 __all__ = ["find_runs", "is_run", "read_run"]
+
+_BEATS = 60.0
+"""Seconds after its last heartbeat in which a process of another host counts as alive; it has one every 5 s."""
 
 _MARK = b"lossdoctor.run/"
 """What the beginning of every run.json contains."""
@@ -50,19 +58,20 @@ def find_runs(path: Path) -> list[Path]:
     return sorted(found)
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path, columns: Collection[str] | None = None) -> Run:
     """Read the newest attempt in a run directory, or the attempt that `path` names (`runs/x/attempt-1` too).
 
     What is damaged, cut off or missing is left out and said in `Run.warnings`. A run that is being written is read as
     far as it is written. Columns are float32, `step` and `time` float64; a mask is there only where something was not
-    observed. Arrays may be read-only.
+    observed. Arrays may be read-only. With `columns`, only these columns of the three tables are read, and `step`;
+    memory then grows with what is asked for, not with what was recorded.
 
     Raises:
         LogError: There is no run to read at `path`.
     """
     path = Path(path)
     try:
-        return _read(path, _judged(path) or _refused(path))
+        return _read(path, _judged(path) or _refused(path), columns)
     except LogError as error:
         message = f"{shown(path)}: {error}"
         raise LogError(message) from None
@@ -71,8 +80,10 @@ def read_run(path: Path) -> Run:
         raise LogError(message) from error
 
 
-def _read(path: Path, place: Place) -> Run:
+def _read(path: Path, place: Place, columns: Collection[str] | None) -> Run:
     directory = place.directory
+    if columns is not None and (place.rank or ranks(directory)):
+        columns = {*columns, *RANK_COLUMNS}
     recorded = _recorded(place.root, place.rank)
     warnings: list[str] = []
 
@@ -80,24 +91,29 @@ def _read(path: Path, place: Place) -> Run:
         warnings.append(f"{shown(path)}: {sentence}.")
 
     # Asked before anything is read: a run that ends meanwhile is then whole, not killed.
-    live = place.attempt == recorded[-1] and holder(lock_path(place.root, place.rank)) is not None
+    newest, lock = place.attempt == recorded[-1], lock_path(place.root, place.rank)
+    live = newest and holder(lock) is not None
     info = read_info(directory, warn)
+    if info.status == "running" and not live:
+        live = newest and is_foreign(lock) and abs(time.time() - (info.heartbeat or 0.0)) < _BEATS
+        info.status = "running" if live else "killed"
     marks, interventions = read_events(directory, warn, live=live)
     resumes = [mark for mark in marks if mark.name == "resume" and mark.segment is not None]
     # Steps last: of a run that is being written, they then reach at least as far as the other tables.
     evaluations, layers, steps = (
-        read_table(directory, name, resumes, warn, live=live) for name in ("evaluations", "layers", "steps")
+        read_table(directory, name, resumes, warn, live=live, columns=columns)
+        for name in ("evaluations", "layers", "steps")
     )
     info = name_layers(info, layers, warn)
     if info.fault:
         warn(f"the recording ended before the training did: {info.fault}")
-    if info.status == "running" and not live:
+    if info.status == "killed":
         warn("the process ended without closing the run (was it killed?); up to a second of it may be missing")
-    if len(recorded) > 1 and directory != path:  # no attempt was asked for by name
+    if len(recorded) > 1 and (locate(path).root == path or place.root == path):  # no attempt was asked for by name
         others = ", ".join(shown(place.root / f"attempt-{attempt}") for attempt in recorded[:-1])
         plural = "s are" if len(recorded) > 2 else " is"  # noqa: PLR2004  the judged one and another
         warn(f"{len(recorded) - 1} earlier attempt{plural} not judged: {others}")
-    return Run(
+    run = Run(
         name=_name(place),
         path=directory,
         info=info,
@@ -108,6 +124,32 @@ def _read(path: Path, place: Place) -> Run:
         marks=marks,
         warnings=tuple(warnings),
     )
+    return run if place.rank else _with_ranks(run, place, columns)
+
+
+def _with_ranks(run: Run, place: Place, columns: Collection[str] | None) -> Run:
+    """The run of rank 0 with what the other ranks' recordings add to it."""
+    names = ranks(place.directory)
+    if not names and run.info.world_size < 2:  # noqa: PLR2004  no other rank
+        return run
+    others: list[Run] = []
+    warnings = list(run.warnings)
+    for rank in names:
+        there = Place(place.root, place.attempt, rank)
+        try:
+            others.append(_read(there.directory, there, columns))
+            warnings += others[-1].warnings
+        except (LogError, OSError) as error:
+            why = reason(error) if isinstance(error, OSError) else error
+            warnings.append(f"{shown(there.directory)}: cannot be read ({why}); this rank is left out.")
+    missing = run.info.world_size - 1 - len(others)
+    if run.info.sharded and missing > 0:
+        plural = "ranks are" if missing > 1 else "rank is"
+        warnings.append(
+            f"{shown(run.path)}: parameters are sharded and {missing} {plural} not recorded; "
+            "norms are not known (give every rank's Monitor the same run_dir)."
+        )
+    return replace(combine(run, others), warnings=tuple(warnings))
 
 
 def _judged(path: Path) -> Place | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lossdoctor.runs.documents import decode_info, encode_event, encode_info
 from lossdoctor.runs.events import Event, Mark
-from lossdoctor.runs.files import append_lines, write_file
+from lossdoctor.runs.files import append_lines, replace_file
 from lossdoctor.runs.info import RunInfo, Status
 from lossdoctor.runs.layout import EVENTS_FILE, RUN_FILE, TABLES, Place, attempts, is_taken, lock_path, next_number
 from lossdoctor.runs.lock import Lock, holder
@@ -61,6 +61,11 @@ class Recording:
         """Where rows go."""
         return self._place.directory
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the rows in open segments, which are kept until they are closed."""
+        return sum(table.held_bytes for table in self._segments.values())
+
     def append(self, blocks: Sequence[Block]) -> None:
         """Write the rows of blocks, one batch a table."""
         tables: dict[str, list[Table]] = {
@@ -101,7 +106,8 @@ class Recording:
     def beat(self, *, durable: bool = False) -> None:
         """Write run.json as things are now."""
         self.info.heartbeat = time.time()
-        write_file(self.directory / RUN_FILE, encode_info(self.info), durable=durable)
+        # In place if need be: on a full disk, too, a run has to say how it ended.
+        replace_file(self.directory / RUN_FILE, encode_info(self.info), durable=durable)
 
     def finish(self, status: Status) -> None:
         """Close all segments, write the status and release the lock, each as far as possible; then the first error."""

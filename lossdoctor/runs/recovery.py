@@ -1,7 +1,7 @@
 """What can be read of the files of a run, and in plain sentences what cannot."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,8 +13,8 @@ from lossdoctor.runs.documents import decode_event, decode_info
 from lossdoctor.runs.events import Intervention, Mark
 from lossdoctor.runs.info import LayerInfo, RunInfo
 from lossdoctor.runs.layout import EVENTS_FILE, RUN_FILE, Segment, closed_name, reason, segments
-from lossdoctor.runs.segments import Salvage, decode
-from lossdoctor.runs.stacking import stack
+from lossdoctor.runs.segments import SEGMENT_ROWS, Salvage, decode
+from lossdoctor.runs.stacking import Stack
 from lossdoctor.runs.tables import Column, Table
 
 __all__ = ["SCHEMA", "Warn", "name_layers", "read_events", "read_info", "read_table"]
@@ -86,9 +86,20 @@ def read_events(directory: Path, warn: Warn, *, live: bool) -> tuple[tuple[Mark,
     return tuple(marks), tuple(sorted(interventions.values(), key=lambda one: one.id))
 
 
-def read_table(directory: Path, name: str, resumes: Sequence[Mark], warn: Warn, *, live: bool) -> Table:
-    """All rows of one table that can be read and were not superseded by a resume, in the order of their steps."""
-    tables: list[Table] = []
+def read_table(
+    directory: Path,
+    name: str,
+    resumes: Sequence[Mark],
+    warn: Warn,
+    *,
+    live: bool,
+    columns: Collection[str] | None = None,
+) -> Table:
+    """All rows of one table that can be read and were not superseded by a resume, in the order of their steps.
+
+    With `columns` only these of its columns, and `step`; the others never take memory beyond one segment.
+    """
+    widths: list[int] = []
     faults: list[str] = []
     expected = 0
     starts = {mark.segment for mark in resumes}
@@ -97,18 +108,21 @@ def read_table(directory: Path, name: str, resumes: Sequence[Mark], warn: Warn, 
     except OSError as error:
         warn(f"{name}/ cannot be listed ({reason(error)}); no {_NOUNS[name]} was read")
         return Table()
+    stack = Stack(expected=len(listed) * SEGMENT_ROWS if len(listed) > 1 and name != "layers" else 0)
     for segment in listed:
         if segment.number != expected and segment.number not in starts:
             faults.append(_missing(name, expected, segment.number - 1))
         expected = segment.number + 1
-        salvage, fault = _load(segment, live=live)
+        salvage, fault = _load(segment, columns, live=live)
         if fault:
             faults.append(f"{name}/{segment.path.name} {fault}")
         # Of the resumes after this segment, the one that went back furthest decides what it may keep.
         limits = [mark.step for mark in resumes if mark.segment is not None and mark.segment > segment.number]
-        tables += [_up_to(table, min(limits)) if limits else table for table in salvage.tables]
-    _check_widths(name, tables, warn)
-    table = _in_order(stack(tables), name, warn)
+        for rows in salvage.tables:
+            stack.add(_up_to(rows, min(limits)) if limits else rows)
+            widths += [column.values.shape[1] for column in rows.columns.values() if column.values.ndim > 1]
+    _check_widths(name, widths, warn)
+    table = _in_order(stack.table(), name, warn)
     read = _counted(len(table), _NOUNS[name])
     for fault in faults[:_LISTED]:
         warn(f"{fault}; {read}")
@@ -153,7 +167,7 @@ def _lines(path: Path) -> Iterator[bytes]:
             yield line
 
 
-def _load(segment: Segment, *, live: bool) -> tuple[Salvage, str]:
+def _load(segment: Segment, columns: Collection[str] | None, *, live: bool) -> tuple[Salvage, str]:
     """What can be read of a segment, and what is wrong with it."""
     path, closed = segment.path, segment.closed
     try:
@@ -165,7 +179,7 @@ def _load(segment: Segment, *, live: bool) -> tuple[Salvage, str]:
             data = _read(path)
     except OSError as error:
         return Salvage(), f"cannot be read ({reason(error)})"
-    salvage = decode(data)
+    salvage = decode(data, columns)
     faults = []
     if salvage.gaps:
         faults.append("is damaged, what does not match its checksum was left out")
@@ -206,8 +220,7 @@ def _in_order(table: Table, name: str, warn: Warn) -> Table:
     return table
 
 
-def _check_widths(name: str, tables: Sequence[Table], warn: Warn) -> None:
-    widths = [column.values.shape[1] for table in tables for column in table.columns.values() if column.values.ndim > 1]
+def _check_widths(name: str, widths: Sequence[int], warn: Warn) -> None:
     if len(set(widths)) > 1:
         lost = sorted(set(widths) - {widths[-1]})
         warn(f"{name}/ has rows of {', '.join(map(str, lost))} layers and of {widths[-1]}; only the latter are judged")

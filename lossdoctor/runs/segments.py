@@ -5,6 +5,7 @@ end it is rewritten as one batch: a stream cannot be appended to after its end, 
 slower than large ones (measured).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ class SegmentWriter:
         self._batches: list[pa.RecordBatch] = []
         self._on_disk = 0
         self._small = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the rows in the open segment: about its size on the disk."""
+        return self._on_disk
 
     def append(self, table: Table) -> None:
         """Write rows behind those written so far."""
@@ -110,8 +116,11 @@ class Salvage:
     gaps: int = 0
 
 
-def decode(data: bytes) -> Salvage:
-    """Read all whole batches of a segment. Values are views of `data`; never raises."""
+def decode(data: bytes, columns: Collection[str] | None = None) -> Salvage:
+    """Read all whole batches of a segment; of `columns` only these, and `step`.
+
+    Values are views of `data`; never raises.
+    """
     found = scan(data)
     salvage = Salvage(ended=found.ended, torn=found.torn, gaps=found.gaps)
     schema: pa.Schema | None = None
@@ -121,7 +130,7 @@ def decode(data: bytes) -> Salvage:
                 schema = pa.ipc.read_schema(pa.py_buffer(message))
                 continue
             batch = pa.ipc.read_record_batch(pa.py_buffer(message), schema)
-            table = _decode(batch)
+            table = _decode(batch, columns)
         except (pa.ArrowException, OSError, ValueError, TypeError, KeyError):
             salvage.gaps += 1  # unharmed but not ours; or the schema before it is lost
             continue
@@ -183,11 +192,18 @@ def _array(name: str, column: Column | None, width: int | None, rows: int) -> An
     return array if width is None else pa.FixedSizeListArray.from_arrays(array, width)
 
 
-def _decode(batch: pa.RecordBatch) -> Table:
+def _is_wanted(name: str, wanted: Collection[str] | None) -> bool:
+    """Whether to read a column. Losses reported by name, train_loss_<name>, come with train_loss."""
+    if wanted is None or name in wanted or name == "step":
+        return True
+    return name.startswith("train_loss_") and "train_loss" in wanted
+
+
+def _decode(batch: pa.RecordBatch, wanted: Collection[str] | None) -> Table:
     columns = {
         name: column
-        for name, array in zip(batch.schema.names, batch.columns, strict=True)
-        if (column := _column(array)) is not None
+        for at, name in enumerate(batch.schema.names)
+        if _is_wanted(name, wanted) and (column := _column(batch.column(at))) is not None
     }
     if "step" not in columns:
         message = "no step column"

@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -22,12 +22,13 @@ from lossdoctor.runs.recording import Recording
 from lossdoctor.runs.segments import SEGMENT_ROWS
 from lossdoctor.runs.tables import Block
 
-__all__ = ["RunWriter"]
+__all__ = ["Mirror", "RunWriter"]
 
 _log = logging.getLogger(__name__)
 
-_FLUSH_SECONDS = 0.5
-"""Rows wait at most this long: a killed process loses less than a second."""
+_FLUSH_SECONDS = 0.25
+"""Rows wait at most this long. Whoever makes them gathers them for half a second: a killed process loses less than
+one."""
 _HEARTBEAT_SECONDS = 5.0
 _PATIENCE_SECONDS = 30.0
 """How long `close` and `flush(wait=True)` wait for a disk that does not answer."""
@@ -38,6 +39,9 @@ _QUEUE_CELLS = 32_000_000
 class _Resume(float):
     """A request to continue after this step."""
 
+
+Mirror: TypeAlias = Callable[[Path, Sequence[Block], Sequence[Event]], None]
+"""Gets what was just written, and the directory of it, on the writer's thread."""
 
 _Item: TypeAlias = Block | Event | _Resume | threading.Event
 
@@ -56,15 +60,25 @@ class RunWriter:
         info: What run.json says; `started`, `heartbeat`, `status`, `attempt`, `rank`, `name` are filled in.
         rank: Which process of a distributed training this is; ranks other than 0 write to `rank-1` ….
         resume_step: Continue the directory's newest attempt after this step instead; rows beyond are superseded.
+        mirror: Another one to show everything to, after it was written. If it raises, it is left out from then on.
 
     Raises:
         RunDirectoryError: The directory cannot be written, or another writer is at work there.
     """
 
-    def __init__(self, directory: Path, info: RunInfo, *, rank: int = 0, resume_step: float | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        info: RunInfo,
+        *,
+        rank: int = 0,
+        resume_step: float | None = None,
+        mirror: Mirror | None = None,
+    ) -> None:
         """Take the lock, write run.json and start the thread."""
         self.info = info
         self.fault: str | None = None
+        self._mirror = mirror
         self._queue: deque[_Item] = deque()
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # reentrant: safe in signal handlers
         self._io = threading.Lock()
@@ -94,6 +108,11 @@ class RunWriter:
     def directory(self) -> Path:
         """Where rows really go: the attempt's directory, and the rank's in it."""
         return self._recording.directory
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of what waits for the disk, and of the open segments, which are kept until they are closed."""
+        return 4 * (self._queued_cells - self._taken_cells) + self._recording.held_bytes
 
     def write(self, block: Block) -> None:
         """Queue rows. They are on their way to the disk within half a second, evaluations at once."""
@@ -187,6 +206,7 @@ class RunWriter:
         def write_out() -> None:
             self._protected(partial(self._recording.append, blocks.copy()))
             self._protected(partial(self._recording.log, events.copy()))
+            self._show(blocks.copy(), events.copy())
             self._taken_cells += sum(map(_cells, blocks))
             blocks.clear()
             events.clear()
@@ -209,6 +229,17 @@ class RunWriter:
                 write_out()
                 rows = 0
         write_out()
+
+    def _show(self, blocks: Sequence[Block], events: Sequence[Event]) -> None:
+        """Pass on what was written to the mirror."""
+        if self._mirror is None or self._is_broken or not (blocks or events):
+            return
+        try:
+            self._mirror(self.directory, blocks, events)
+        except Exception as error:  # noqa: BLE001  nothing may reach the training
+            self._mirror = None
+            why = reason(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            _log.warning("lossdoctor: the mirror of %s stopped: %s; the recording goes on", shown(self.directory), why)
 
     def _finish(self, status: Status) -> None:
         # After a fault too: the lock must go, and what can be closed and said should be.

@@ -81,7 +81,7 @@ def test_numbers_that_come_late_from_a_device_end_in_the_same_rows(fused, monkey
     assert events
     for before, after in ((expected.steps, found.steps), (expected.evaluations, found.evaluations)):
         assert list(before.columns) or list(after.columns)
-        for name in before.columns.keys() - {"time", "step_time", "samples_per_second"}:
+        for name in before.columns.keys() - {"time", "step_time", "samples_per_second", "process_memory"}:
             np.testing.assert_allclose(after.columns[name].values, before.columns[name].values, rtol=2e-6, err_msg=name)
             np.testing.assert_array_equal(after.columns[name].mask(), before.columns[name].mask(), err_msg=name)
     # An update measured under fused=True at a skipped step is dropped here and measured again one row later there.
@@ -204,3 +204,42 @@ def test_an_instrument_that_fails_is_switched_off_and_the_others_go_on(monkeypat
     assert len(run.steps) == 60
     assert "update_ratio" not in run.steps.columns
     assert run.steps.columns["grad_norm"].mask().all()
+
+
+def test_a_fault_inside_the_remedies_leaves_no_hook_of_theirs_and_the_run_is_judged_on(monkeypatch, caplog):
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a bug of ours")
+
+    monkeypatch.setattr("lossdoctor.remedies.policy.Remediator.settle", broken)
+    monitor, losses = diverging("auto", "run", steps=40)
+    assert monitor._session.doctor is None
+    assert [r.message for r in caplog.records if "remedies failed" in r.message]
+    monkeypatch.undo()
+    _, expected = diverging("suggest", "other", steps=40)
+    assert losses == expected
+    assert monitor.diagnosis().steps == 40
+
+
+def test_after_a_fault_inside_the_remedies_the_optimizer_has_the_hooks_of_the_recorder_only(monkeypatch):
+    model = nn.Linear(2, 1)
+
+    def hooks(remediate: str) -> list[int]:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        monitor = Monitor(model, optimizer, f"hooks-{remediate}", remediate=remediate)
+        for _ in range(9):
+            loss = model(torch.randn(4, 2)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.step(loss)
+        found = [len(optimizer._optimizer_step_pre_hooks), len(optimizer._optimizer_step_post_hooks)]
+        monitor.close()
+        return found
+
+    expected = hooks("suggest")
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a bug of ours")
+
+    monkeypatch.setattr("lossdoctor.remedies.policy.Remediator.act", broken)
+    assert hooks("auto") == expected

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from lossdoctor.runs import files as module
-from lossdoctor.runs.files import append, append_lines, write_file
+from lossdoctor.runs.files import append, append_lines, replace_file, write_file
 
 
 class FullDisk(module.FileIO):
@@ -19,6 +19,15 @@ class FullDisk(module.FileIO):
         written = super().write(data[: self.room])
         self.room -= written
         return written
+
+
+class FullBlocks(module.FileIO):
+    """A file that has five bytes on a full disk, which can be written again."""
+
+    def write(self, data):
+        if self.tell() >= 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data[: 5 - self.tell()])
 
 
 @pytest.fixture
@@ -39,6 +48,24 @@ def test_a_file_that_cannot_be_replaced_stays_as_it_was(tmp_path, full_disk):
     with pytest.raises(OSError, match="No space left"):
         write_file(tmp_path / "a", b"second")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"first")]
+
+
+def test_where_there_is_no_room_for_a_second_file_the_first_is_written_over(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(b"long and old")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "write_file", full)
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    monkeypatch.setattr(module, "FileIO", FullBlocks)
+    with pytest.raises(OSError, match="No space left"):
+        replace_file(path, b"longer than five bytes")
+    assert path.read_bytes() == b"new"
+    with pytest.raises(OSError, match="No space left"):
+        replace_file(tmp_path / "none", b"new")
 
 
 def test_appending_is_all_or_nothing(tmp_path, full_disk):

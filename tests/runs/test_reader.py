@@ -2,6 +2,7 @@
 
 import os
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from lossdoctor.errors import LogError
 from lossdoctor.runs import RunWriter, find_runs, is_run, read_run
 from lossdoctor.runs import recovery as recovery_module
+from lossdoctor.runs.recovery import read_info
 from tests.runs.recordings import abandon, info, record, rows
 
 
@@ -89,10 +91,21 @@ def test_the_current_directory_is_a_run_with_a_name(tmp_path, monkeypatch):
 def test_a_killed_run_says_so_but_a_running_one_does_not(tmp_path):
     abandon(tmp_path / "killed", rows(1, 5))
     assert "ended without closing the run (was it killed?)" in read_run(tmp_path / "killed").warnings[0]
+    assert read_run(tmp_path / "killed").info.status == "killed"
+    assert read_info(tmp_path / "killed", print).status == "running"
     writer = RunWriter(tmp_path / "running", info())
     assert read_run(tmp_path / "running").warnings == ()
     assert read_run(tmp_path / "running").info.status == "running"
     writer.close()
+
+
+@pytest.mark.parametrize(("age", "status"), [(2.0, "running"), (600.0, "killed")])
+def test_whether_a_process_of_another_host_runs_is_told_by_its_heartbeat(tmp_path, monkeypatch, age, status):
+    abandon(tmp_path, rows(1, 5))
+    (tmp_path / ".lock").write_text('{"pid": 1, "host": "elsewhere", "started": "1"}')
+    beat = read_info(tmp_path, print).heartbeat
+    monkeypatch.setattr("lossdoctor.runs.reader.time", SimpleNamespace(time=lambda: beat + age))
+    assert read_run(tmp_path).info.status == status
 
 
 def test_a_killed_attempt_says_so_while_the_next_one_runs(tmp_path):
@@ -148,3 +161,12 @@ def test_a_single_segment_is_read_without_a_copy_and_columns_keep_their_types(tm
     types = {name: column.values.dtype.name for name, column in run.steps.columns.items()}
     assert types == {"step": "float64", "time": "float64", "train_loss": "float32"}
     assert all(column.observed is None for column in run.steps.columns.values())
+
+
+def test_only_the_columns_that_are_asked_for_are_read(tmp_path):
+    run = record(tmp_path / "run", rows(1, 5000, momentum=0.9), rows(5001, 5010, momentum=0.8))
+    everything, asked = read_run(run), read_run(run, {"momentum", "val_loss"})
+    assert set(asked.steps.columns) == {"step", "momentum"}
+    assert asked.steps.columns["momentum"].values.tolist() == everything.steps.columns["momentum"].values.tolist()
+    assert asked.steps.step.tolist() == everything.steps.step.tolist()
+    assert asked.warnings == everything.warnings == ()
