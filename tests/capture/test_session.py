@@ -206,7 +206,7 @@ def test_an_instrument_that_fails_is_switched_off_and_the_others_go_on(monkeypat
     assert run.steps.columns["grad_norm"].mask().all()
 
 
-def test_a_fault_inside_the_remedies_leaves_no_hook_of_theirs_and_the_run_is_judged_on(monkeypatch, caplog):
+def test_a_fault_inside_the_remedies_leaves_no_hook_of_theirs_and_the_run_is_judged_on(monkeypatch, caplog, tmp_path):
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug of ours")
 
@@ -215,7 +215,7 @@ def test_a_fault_inside_the_remedies_leaves_no_hook_of_theirs_and_the_run_is_jud
     assert monitor._session.doctor is None
     assert [r.message for r in caplog.records if "remedies failed" in r.message]
     monkeypatch.undo()
-    _, expected = diverging("suggest", "other", steps=40)
+    _, expected = diverging("suggest", tmp_path / "other", steps=40)
     assert losses == expected
     assert monitor.diagnosis().steps == 40
 
