@@ -17,18 +17,12 @@ from torch.optim import Optimizer
 from lossdoctor.capture.modules import low_precision_share, precision_of
 from lossdoctor.capture.names import Layer
 from lossdoctor.capture.settings import momentum_of
-from lossdoctor.runs.info import GroupInfo, LayerInfo, ModelInfo, OptimizerInfo, RunInfo
+from lossdoctor.runs.info import GroupInfo, LayerInfo, ModelInfo, OptimizerInfo, RunInfo, is_scale_invariant
 
-__all__ = ["describe", "is_scale_invariant", "plain", "planned_steps"]
+__all__ = ["describe", "plain", "planned_steps"]
 
 _PACKAGES = ("lossdoctor", "torch", "numpy", "torchvision", "transformers", "lightning", "accelerate")
 _GIT_SECONDS = 2.0
-
-_SCALE_INVARIANT = (
-    *("adabelief", "adadelta", "adafactor", "adagrad", "adam", "adan", "adopt", "lamb", "lars", "lion", "muon"),
-    *("nadam", "nvnovograd", "prodigy", "radam", "rmsprop", "rprop", "signsgd", "signum", "soap", "sparseadam"),
-)
-"""Beginnings of the names of optimizers whose update does not change when the gradient is multiplied by a number."""
 
 
 def describe(
@@ -64,11 +58,6 @@ def planned_steps(scheduler: Any) -> int | None:
     """The steps a scheduler states as the length of the training. Only OneCycleLR counts optimizer steps for sure."""
     total = getattr(scheduler, "total_steps", None)
     return total if isinstance(total, int) and total > 0 else None
-
-
-def is_scale_invariant(optimizer: Optimizer) -> bool:
-    """Whether multiplying all gradients by one number would leave the updates as they are, by name of its classes."""
-    return any(kind.__name__.lower().startswith(_SCALE_INVARIANT) for kind in type(optimizer).__mro__)
 
 
 def plain(value: Any) -> Any:
@@ -213,7 +202,7 @@ def _optimizer(optimizer: Optimizer) -> OptimizerInfo:
             )
             for group in optimizer.param_groups
         ],
-        scale_invariant=is_scale_invariant(optimizer),
+        scale_invariant=is_scale_invariant(type(optimizer)),
         fused=any(bool(group.get("fused")) for group in optimizer.param_groups),
     )
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
 
-from lossdoctor.remedies.knobs import OptimizerKnobs, ignores_learning_rate, is_scale_invariant
+from lossdoctor.remedies.knobs import OptimizerKnobs, ignores_learning_rate
 from lossdoctor.remedies.snapshots import Snapshots
+from lossdoctor.runs.info import is_scale_invariant
 
 __all__ = ["ACTIONS", "MULTIPLIER", "Action", "Done", "Occasion", "Patient", "Refused"]
 
@@ -104,7 +105,7 @@ def tighten_clipping(patient: Patient, arguments: Mapping[str, float], _: Occasi
     max_norm = arguments.get("max_norm", math.nan)
     if not (math.isfinite(max_norm) and max_norm > 0):
         return Refused(f"{max_norm} is no bound for a gradient norm")
-    chosen = [knobs for knobs in patient.knobs if not is_scale_invariant(knobs.optimizer)]
+    chosen = [knobs for knobs in patient.knobs if not is_scale_invariant(type(knobs.optimizer))]
     if not chosen:
         name = type(patient.knobs[0].optimizer).__name__
         return Refused(f"clipping changes nothing under {name}, which divides the gradient's scale out")

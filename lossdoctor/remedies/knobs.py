@@ -17,20 +17,9 @@ from torch.utils.hooks import RemovableHandle
 from lossdoctor.remedies.finite import floating
 from lossdoctor.remedies.skipping import StepGuard
 
-__all__ = ["OptimizerKnobs", "ignores_learning_rate", "is_scale_invariant"]
+__all__ = ["OptimizerKnobs", "ignores_learning_rate"]
 
 logger = logging.getLogger(__name__)
-
-_SCALE_INVARIANT = (
-    *("ada", "adopt", "lamb", "lars", "lion", "muon", "nadam", "novograd", "nvnovograd", "prodigy", "radam", "ranger"),
-    *("rmsprop", "rprop", "shampoo", "sign", "soap", "sophia", "sparseadam", "yogi"),
-)
-"""Beginnings of the names of optimizers whose update does not change when all gradients are scaled alike."""
-
-
-def is_scale_invariant(optimizer: Optimizer) -> bool:
-    """Whether the optimizer divides the gradient's scale out, by the names of its class and of the parents."""
-    return any(kind.__name__.lower().startswith(_SCALE_INVARIANT) for kind in type(optimizer).__mro__)
 
 
 def ignores_learning_rate(optimizer: Optimizer) -> bool:

@@ -4,7 +4,17 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["GroupInfo", "LayerInfo", "ModelChecks", "ModelInfo", "OptimizerInfo", "RunInfo", "Status", "facts"]
+__all__ = [
+    "GroupInfo",
+    "LayerInfo",
+    "ModelChecks",
+    "ModelInfo",
+    "OptimizerInfo",
+    "RunInfo",
+    "Status",
+    "facts",
+    "is_scale_invariant",
+]
 
 Status: TypeAlias = Literal["running", "finished", "stopped", "crashed", "killed"]
 """How a run ended. "killed" is never written: it is what a reader calls a run that still says "running" though its
@@ -118,6 +128,18 @@ class RunInfo(msgspec.Struct, kw_only=True):
     """The most memory that the Monitor itself held, in bytes, host and device together: an estimate."""
     fault: str = ""
     """Why the recording ended before the training did; empty where it did not."""
+
+
+_SCALE_INVARIANT = (
+    *("ada", "adopt", "lamb", "lars", "lion", "muon", "nadam", "novograd", "nvnovograd", "prodigy", "radam", "ranger"),
+    *("rmsprop", "rprop", "shampoo", "sign", "soap", "sophia", "sparseadam", "yogi"),
+)
+"""Beginnings of the names of optimizers whose update does not change when all gradients are scaled alike."""
+
+
+def is_scale_invariant(optimizer: type) -> bool:
+    """Whether a class of optimizers divides the gradient's scale out, by its name and those of its parents."""
+    return any(kind.__name__.lower().startswith(_SCALE_INVARIANT) for kind in optimizer.__mro__)
 
 
 def facts(info: RunInfo) -> dict[str, float]:
