@@ -63,6 +63,10 @@ def render(
     return Text("\n").join(lines)
 
 
+_CUT_SHORT = {"crashed", "killed", "stopped"}
+"""Ends of a run that are not its own: worth a word even where all was well until then."""
+
+
 def overview(diagnoses: Sequence[Diagnosis], *, page: Page | None = None) -> Text:
     """One line a run: the gravest severity, the run, its verdict."""
     page = page or Page()
@@ -77,7 +81,8 @@ def overview(diagnoses: Sequence[Diagnosis], *, page: Page | None = None) -> Tex
             lead = Text(" " * 11).append(" " * room)
         else:
             lead.append(" " * (room - cell_len(name)))
-        lines += page.hang(lead.append("  "), _verdict(diagnosis))
+        ended = f", {diagnosis.status}" if diagnosis.status in _CUT_SHORT else ""
+        lines += page.hang(lead.append("  "), f"{_verdict(diagnosis)}{ended}")
     return Text("\n").join(lines)
 
 
