@@ -162,6 +162,7 @@ class Diagnoser:
                 config=dict(config or {}),
             ),
             vital,
+            learned=bool(self._health.signs_of_learning()),
         )
 
 

@@ -24,7 +24,7 @@ class Health:
 
     def __init__(self) -> None:
         self._intervals: dict[str, list[Array]] = {name: [] for name in ("step", *sorted(INTERVAL_NAMES))}
-        self._evaluations: dict[str, list[Array]] = {"step": [], "val_loss": []}
+        self._evaluations: dict[str, list[Array]] = {"step": [], "val_loss": [], "val_accuracy": []}
 
     def observe(self, intervals: Ticks, evaluations: Ticks) -> None:
         """Take in the next ticks."""
@@ -34,18 +34,35 @@ class Health:
 
     def reasons(self) -> list[str]:
         """Plain sentences; only those that speak for the run."""
-        intervals, evaluations = (
-            {name: np.concatenate([np.empty(0), *chunks]) for name, chunks in store.items()}
-            for store in (self._intervals, self._evaluations)
-        )
-        found = [
+        intervals, _ = self._columns()
+        return [
+            *self.signs_of_learning(),
+            *filter(
+                None,
+                (
+                    _schedule(intervals["step"], intervals["last_learning_rate"]),
+                    _norms(intervals["median_grad_norm"]),
+                    _waiting(intervals["mean_data_wait"], intervals["mean_step_time"]),
+                ),
+            ),
+        ]
+
+    def signs_of_learning(self) -> list[str]:
+        """Which losses fell, or accuracies rose, beyond their noise."""
+        intervals, evaluations = self._columns()
+        found = (
             _fall("training loss", intervals["median_train_loss"]),
             _validation(evaluations["step"], evaluations["val_loss"]),
-            _schedule(intervals["step"], intervals["last_learning_rate"]),
-            _norms(intervals["median_grad_norm"]),
-            _waiting(intervals["mean_data_wait"], intervals["mean_step_time"]),
-        ]
+            _rise("val_accuracy", evaluations["val_accuracy"]),
+        )
         return [reason for reason in found if reason]
+
+    def _columns(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        intervals, evaluations = (
+            {name: np.concatenate(chunks) if chunks else np.empty(0) for name, chunks in store.items()}
+            for store in (self._intervals, self._evaluations)
+        )
+        return intervals, evaluations
 
 
 def _fell(values: Array) -> bool:
@@ -59,6 +76,13 @@ def _fall(name: str, values: Array) -> str:
     if len(values) < 4 or not _fell(values):  # noqa: PLR2004 - fewer ticks are no trend
         return ""
     return f"{name} fell from {values[0]:.3g} to {values[-1]:.3g}"
+
+
+def _rise(name: str, values: Array) -> str:
+    values = values[~np.isnan(values)]
+    if len(values) < 3 or not _fell(-values):  # noqa: PLR2004 - fewer evaluations are no trend
+        return ""
+    return f"{name} rose from {values[0]:.3g} to {values[-1]:.3g}"
 
 
 def _validation(step: Array, values: Array) -> str:

@@ -110,11 +110,11 @@ def _grade(finding: Finding) -> int:
     return SEVERITIES.index(finding.severity)
 
 
-def conclude(diagnosis: Diagnosis, vital: AbstractSet[str]) -> Diagnosis:
+def conclude(diagnosis: Diagnosis, vital: AbstractSet[str], *, learned: bool = True) -> Diagnosis:
     """Fill in verdict, category and summary.
 
     The verdict is the leading cause if it, or something it explains, is a warning or an error. Otherwise the run is
-    healthy, unless one of the `vital` rules could not be decided.
+    healthy, unless one of the `vital` rules could not be decided, or no loss fell and no accuracy rose (`learned`).
     """
     leading: Finding | None = None
     for finding in diagnosis.findings:
@@ -130,6 +130,9 @@ def conclude(diagnosis: Diagnosis, vital: AbstractSet[str]) -> Diagnosis:
         # What is missing says more than which rules miss it.
         reasons = list(dict.fromkeys(why.reason for why in open_questions))
         return msgspec.structs.replace(diagnosis, verdict="undecided", category="undecided", summary="; ".join(reasons))
+    if not learned:
+        summary = "no rule found a fault, but no loss fell beyond its noise either"
+        return msgspec.structs.replace(diagnosis, verdict="undecided", category="undecided", summary=summary)
     treated = sorted({finding.rule for finding in diagnosis.findings if finding.resolved and diagnosis.interventions})
     after = f"after treatment of {', '.join(treated)}" if treated else ""
     because = "; ".join(diagnosis.reasons) or "no rule found anything wrong"

@@ -48,12 +48,12 @@ def reasons(**columns):
     missing = np.full(rows, np.nan)
     health = Health()
     names = {name: columns.get(name, missing) for name in INTERVAL_NAMES}
-    val_loss = columns.get("val_loss", missing)
+    validated = {name: columns.get(name, missing) for name in ("val_loss", "val_accuracy")}
     step = np.arange(1.0, rows + 1)
     for half in (slice(0, rows // 2), slice(rows // 2, rows)):
         health.observe(
             Ticks(step[half], {"step": step[half], **{name: values[half] for name, values in names.items()}}),
-            Ticks(step[half], {"step": step[half], "val_loss": val_loss[half]}),
+            Ticks(step[half], {"step": step[half], **{name: values[half] for name, values in validated.items()}}),
         )
     return health.reasons()
 
@@ -67,6 +67,7 @@ def test_nothing_seen_is_no_reason():
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
+        ({"val_accuracy": [0.2, 0.5, 0.7]}, "val_accuracy rose from 0.2 to 0.7"),
         ({"median_train_loss": [3, 2, 1.5, 1]}, "training loss fell from 3 to 1"),
         ({"val_loss": [3, 2, 1]}, "val_loss fell from 3 to 1 (its lowest)"),
         ({"val_loss": [3, 1, 2]}, "val_loss fell from 3 to 2 (lowest 1 at step 2)"),

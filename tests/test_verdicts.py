@@ -209,3 +209,11 @@ def test_a_run_that_was_treated_says_so():
     act = Intervention(id=1, step=5, time=0, rule="cause", action="scale_lr", reason="...")
     diagnosis = concluded(finding("cause", 1, 9, severity="info", resolved=True), interventions=[act], reasons=["calm"])
     assert diagnosis.summary == "after treatment of cause: calm"
+
+
+def test_a_run_that_learned_nothing_is_not_called_healthy():
+    silent = Diagnosis(run="", verdict="", category="undecided", summary="", reasons=["LR: constant 0.1"])
+    assert conclude(silent, frozenset(), learned=True).verdict == "healthy"
+    concluded = conclude(silent, frozenset(), learned=False)
+    assert (concluded.verdict, concluded.category) == ("undecided", "undecided")
+    assert "no loss fell" in concluded.summary
