@@ -146,7 +146,7 @@ def test_sparse_gradients_are_measured_with_repeated_rows_added_up(tmp_path):
     np.testing.assert_allclose(run.layers.columns["layer_update_ratio"].values[:, 0], wanted, rtol=2e-5)
 
 
-class SignDescent(torch.optim.Optimizer):
+class EvenDescent(torch.optim.Optimizer):
     """An optimizer as people write their own: Lion, in ten lines."""
 
     def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
@@ -169,7 +169,7 @@ def from_package(name, **settings):
 
 
 OPTIMIZERS = {
-    "own Lion": lambda parameters: SignDescent(parameters, lr=1e-3, weight_decay=0.1),
+    "own Lion": lambda parameters: EvenDescent(parameters, lr=1e-3, weight_decay=0.1),
     "Lion": from_package("Lion", lr=1e-3),
     "LARS": from_package("LARS", lr=0.1, momentum=0.9, weight_decay=1e-4),
     "LAMB": from_package("Lamb", lr=1e-2),
