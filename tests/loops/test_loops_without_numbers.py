@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lossdoctor import Monitor
 from lossdoctor.runs.reader import read_run
 from tests.loops.test_model_loops import Checkpointed, LoRALinear, TiedLanguageModel
-from tests.loops.test_optimizer_loops import SignDescent
+from tests.loops.test_optimizer_loops import EvenDescent
 
 STEPS = 14
 
@@ -51,7 +51,7 @@ VARIANTS = {
     "tied": (TiedLanguageModel, adamw),
     "checkpointed": (lambda: Checkpointed(reentrant=False), adamw),
     "reentrant": (lambda: Checkpointed(reentrant=True), adamw),
-    "own optimizer": (net, lambda model: SignDescent(model.parameters())),
+    "own optimizer": (net, lambda model: EvenDescent(model.parameters())),
     "Lion": (net, package("pytorch_optimizer", "Lion")),
     "LARS": (net, package("pytorch_optimizer", "LARS")),
     "schedule-free": (net, package("schedulefree", "AdamWScheduleFree")),
