@@ -108,7 +108,9 @@ def _waiting(wait: Array, time: Array) -> str:
     if both.sum() < 4 or not time[both].sum() > 0:  # noqa: PLR2004 - fewer ticks are no trend
         return ""
     share = float(wait[both].sum() / time[both].sum())
-    return f"waits for data {max(share, 0.001):.1%} of the time or less" if share < _WAIT_SMALL else ""
+    if share >= _WAIT_SMALL:
+        return ""
+    return f"waits for data {share:.1%} of the time" if share >= 0.001 else "waits for data hardly ever"  # noqa: PLR2004 - rounds to 0.0 %
 
 
 def _schedule(step: Array, rate: Array) -> str:

@@ -3,7 +3,6 @@
 Where a forward is compiled they are not attached at all, and `ActivationSampler.unchecked` says why.
 """
 
-import contextlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from lossdoctor.capture.activations import Kind, activation_std, batch_norm_shift, dead_share, saturated_share
 from lossdoctor.capture.faults import Faults
+from lossdoctor.capture.lent import LentHook
 from lossdoctor.capture.measures import local
 
 if TYPE_CHECKING:
@@ -39,24 +39,6 @@ class Target:
     layer: int | None
     before: int | None
     unit_dim: int
-
-
-class _Hook:
-    """A hook that is the sampler's in this model only: in a copied or pickled one it is a function that does nothing.
-
-    A user may copy or save the model while hooks are attached, and load it where this package is not.
-    """
-
-    def __init__(self, call: Callable[[nn.Module, Any, Any], None]) -> None:
-        self._call = call
-
-    def __call__(self, module: nn.Module, given: Any, output: Any = None) -> None:
-        if torch.compiler.is_compiling():
-            return
-        self._call(module, given, output)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (contextlib.nullcontext(), "__exit__")
 
 
 class ActivationSampler:
@@ -108,12 +90,12 @@ class ActivationSampler:
             self._waits = True
             return
         protect = self._faults.protect
-        self._handles.append(self._model.register_forward_pre_hook(_Hook(protect(_INSTRUMENT, self._begin))))
+        self._handles.append(self._model.register_forward_pre_hook(LentHook(protect(_INSTRUMENT, self._begin))))
         for target in self.targets:
             if target.kind == "batch_norm":
                 before = protect(_INSTRUMENT, self._before_batch_norm)
-                self._handles.append(target.module.register_forward_pre_hook(_Hook(before)))
-            hook = _Hook(protect(_INSTRUMENT, self._seeing(target)))
+                self._handles.append(target.module.register_forward_pre_hook(LentHook(before)))
+            hook = LentHook(protect(_INSTRUMENT, self._seeing(target)))
             self._handles.append(target.module.register_forward_hook(hook))
 
     def detach(self) -> None:

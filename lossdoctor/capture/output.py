@@ -1,6 +1,5 @@
 """The tap on a model's output: a hook that is there at sample steps only, and what is measured of what it sees."""
 
-import contextlib
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from lossdoctor.capture.batch import thinned
 from lossdoctor.capture.faults import Faults
+from lossdoctor.capture.lent import LentHook
 from lossdoctor.capture.measures import local
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class OutputTap:
     def attach(self) -> None:
         """Put the hook in place, if it may be."""
         if self._handle is None and (self.is_proven or not _compile_was_called()) and not _is_compiled(self._model):
-            self._handle = self._model.register_forward_hook(_ModelHook(self._on_output))
+            self._handle = self._model.register_forward_hook(LentHook(self._saw))
 
     def detach(self) -> None:
         """Take it out again."""
@@ -64,20 +64,9 @@ class OutputTap:
             self._handle.remove()
             self._handle = None
 
-
-class _ModelHook:
-    """A forward hook that does nothing in a copied or pickled model, wherever that is loaded."""
-
-    def __init__(self, on_output: Callable[[Any, bool], None]) -> None:
-        self._on_output = on_output
-
-    def __call__(self, module: nn.Module, _: Any, output: Any) -> None:
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or _is_tracing():
-            return
-        self._on_output(output, module.training)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (contextlib.nullcontext(), "__exit__")  # called with three arguments it returns None
+    def _saw(self, module: nn.Module, _: Any, output: Any) -> None:
+        if torch.is_grad_enabled() and not _is_tracing():
+            self._on_output(output, module.training)
 
 
 def output_of(output: Any) -> Tensor | None:

@@ -213,7 +213,7 @@ class Recorder:
         )
         if due:
             self.data.open(self._context.record)
-        if self.instruments is not None and (self.instruments.compares or (due and self._looks_inside.is_due())):
+        if self.instruments is not None and (self.instruments.compares or (due and self._looks_inside.turn())):
             self.instruments.opened(self._context.record)
 
     def _roll(self) -> None:

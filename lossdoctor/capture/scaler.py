@@ -32,10 +32,6 @@ class ScalerWatch:
         scale: Tensor | None = self._scaler._scale  # noqa: SLF001 - get_scale() would be a sync
         return scale
 
-    def is_unscaled(self, optimizer: Optimizer) -> bool:
-        """Whether the gradients of this optimizer were unscaled since the last update."""
-        return self._stage(optimizer) == "UNSCALED"
-
     def is_ready(self, optimizer: Optimizer) -> bool:
         """Whether `unscale_` may be called: neither it nor `step` was since the last update."""
         return self._stage(optimizer) == "READY"

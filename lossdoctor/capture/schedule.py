@@ -54,8 +54,8 @@ class Sparse:
     def __init__(self) -> None:
         self._samples = 0
 
-    def is_due(self) -> bool:
-        """Whether the next sample step is one of them."""
+    def turn(self) -> bool:
+        """Count the next sample step; whether it is one of them."""
         self._samples += 1
         return self._samples <= _DENSE or self._samples % _SPARSE == 0
 
