@@ -34,8 +34,8 @@ class _Clocks:
 class Diagnoser:
     """Diagnoses one run, block by block.
 
-    `run_facts` are the numbers of the run that rules may use, `layers` the names of its layers in recorded order.
-    `rows_are_means` says that a row stands for many steps, as in logs with a row an epoch.
+    `run_facts` are the numbers of the run that rules may use, and `learn` adds to them later; `layers` are the names of
+    its layers in recorded order. `rows_are_means`: a row stands for many steps, as in logs with a row an epoch.
     """
 
     def __init__(
@@ -91,6 +91,10 @@ class Diagnoser:
         ]
         return sorted(began, key=lambda finding: (finding.detected, finding.rule))
 
+    def learn(self, run_facts: Mapping[str, float]) -> None:
+        """Take in numbers of the run that were found out while it went on; they hold from the next block on."""
+        self._facts |= run_facts
+
     def verified(self, rule: str, verify: str) -> bool | None:
         """Whether a fix's `verify` condition holds at the rule's latest tick; None while that is undecided.
 
@@ -132,6 +136,8 @@ class Diagnoser:
         undecided: list[Undecided] = []
         for group in groups:
             for state in group.states:
+                if not applies(state.rule, self._facts):  # known only now
+                    continue
                 if state.tracker.episodes:
                     findings.extend(state.finding(episode, self._layers) for episode in state.tracker.episodes)
                 elif (why := group.undecided(state)) is None:

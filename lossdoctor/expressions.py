@@ -13,20 +13,20 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
 from lossdoctor.errors import RuleError, nearest
 from lossdoctor.operators import ARITHMETIC, COMPARISONS, and_, not_, or_, otherwise
 from lossdoctor.scope import Scope
-from lossdoctor.statistics import ELEMENTWISE, MAX_WINDOW, VOCABULARY, Array, Statistic
+from lossdoctor.statistics import ELEMENTWISE, MAX_WINDOW, VOCABULARY, Array
 
 __all__ = ["MAX_LENGTH", "Graph", "Scope", "nearest"]
 
 MAX_LENGTH = 500
 """The longest expression, in characters."""
-
-
 _OTHERWISE = "otherwise"
 
 
@@ -47,14 +47,16 @@ class Graph:
     """Interned expressions that are evaluated together, block after block.
 
     `add` parses an expression and returns the number of its node; `evaluate` computes all nodes for one block. A graph
-    has the state of its statistics, so it serves one run.
+    has the state of its statistics, so it serves one run. `facts` is read at every block, not copied: what is found
+    out about a run while it goes on is put into the same mapping.
     """
 
     def __init__(self, facts: Mapping[str, float] | None = None) -> None:
-        self._facts = dict(facts or {})
+        self._facts = {} if facts is None else facts
         self._nodes: list[_Node] = []
         self._names: dict[int, str] = {}
         self._constants: dict[int, float] = {}
+        self._fact_names: dict[int, str] = {}
         self._interned: dict[tuple[object, ...], int] = {}
         self._compilers: dict[int, _Compiler] = {}
         self.cost = 0
@@ -65,8 +67,7 @@ class Graph:
 
         Raises RuleError if it is not well formed or uses an unknown name.
         """
-        # Each measure of a scope is compiled once, however often it is used. The compiler keeps the scope alive, so its
-        # id is not given to another.
+        # Each measure of a scope is compiled once. The compiler keeps the scope alive: its id is not given to another.
         if id(scope) not in self._compilers:
             self._compilers[id(scope)] = _Compiler(self, scope)
         return self._compilers[id(scope)].compile(text, part)
@@ -93,7 +94,7 @@ class Graph:
 
     def constant(self, node: int) -> float | None:
         """The value of a node that is a number known when the rule is loaded, None for others."""
-        return None if self._nodes[node].facts else self._constants.get(node)
+        return self._constants.get(node)
 
     def intern(
         self,
@@ -135,32 +136,34 @@ class Graph:
         return self._interned[key]
 
     def fact(self, name: str) -> int:
-        """The node of a fact: a constant, undecided where the run does not know it."""
-        return self._leaf(("fact", name), self._facts.get(name, math.nan), frozenset({name}))
+        """The node of a fact: the same at every tick of a block, undecided where the run does not know it."""
+        self._fact_names[node := self._leaf(("fact", name), frozenset({name}))] = name
+        return node
 
     def number(self, value: float) -> int:
         """The node of a constant."""
-        return self._leaf(("number", repr(value)), value, frozenset())
+        self._constants[node := self._leaf(("number", repr(value)))] = value
+        return node
 
-    def _leaf(self, key: tuple[object, ...], value: float, facts: frozenset[str]) -> int:
+    def _leaf(self, key: tuple[object, ...], facts: frozenset[str] = frozenset()) -> int:
         if key not in self._interned:
             node = _Node((), None, frozenset(), frozenset(), facts, boolean=False, layered=False)
             self._interned[key] = self._append(node)
-            self._constants[self._interned[key]] = value
         return self._interned[key]
 
     def evaluate(self, signals: Mapping[str, Array], ticks: int) -> list[Array]:
         """Every node's values over the next block of `ticks` ticks; signals are (ticks,) or (ticks, layers)."""
         wide = any(array.ndim > 1 for array in signals.values())
+        facts = {number: self._facts.get(name, math.nan) for number, name in self._fact_names.items()}
+        known = self._constants | facts
         values: list[Array] = []
         with np.errstate(all="ignore"):
             for number, node in enumerate(self._nodes):
                 if number in self._names:
                     array = signals[self._names[number]]
                     values.append(array.reshape(ticks, -1) if wide else array)
-                elif number in self._constants:
-                    shape = (ticks, 1) if wide else (ticks,)
-                    values.append(np.broadcast_to(np.float64(self._constants[number]), shape))
+                elif number in known:
+                    values.append(np.broadcast_to(np.float64(known[number]), (ticks, 1) if wide else (ticks,)))
                 else:
                     assert node.compute is not None  # noqa: S101 - for the type checker
                     values.append(node.compute(*(values[child] for child in node.children)))
@@ -236,7 +239,7 @@ class _Compiler:
     def _compare(self, left: ast.expr, ops: list[ast.cmpop], comparators: list[ast.expr]) -> int:
         operands = [self._visit(operand) for operand in (left, *comparators)]
         parts: list[int] = []
-        for op, one, other in zip(ops, operands, operands[1:], strict=False):
+        for op, (one, other) in zip(ops, pairwise(operands), strict=True):
             if type(op) not in COMPARISONS:
                 raise self._fail(f"not a comparison of numbers: {type(op).__name__}")
             key, compare = COMPARISONS[type(op)]
@@ -308,10 +311,7 @@ class _Compiler:
         if len(series) != entry.series or len(windows) != int(entry.window):
             raise self._fail(f"{word}() is used as {entry.meaning}")
 
-        def make() -> Statistic:
-            return entry.make(*windows)
-
-        return self._graph.intern((word, *windows), tuple(series), make)
+        return self._graph.intern((word, *windows), tuple(series), partial(entry.make, *windows))
 
     def _window(self, word: str, argument: ast.expr) -> int:
         value = self._graph.constant(self._visit(argument))

@@ -271,6 +271,17 @@ def test_facts_of_the_run_can_decide(tmp_path):
     assert diagnose(run_of(steps(train_loss=[5]), classes=6), rules).passed == ["rule"]
 
 
+def test_what_is_learned_of_a_run_on_the_way_decides_from_then_on(tmp_path):
+    rules = book(tmp_path, rule='when = "train_loss > classes"\nkind = "event"\napplies_when = "outputs > 1"')
+    first, second = run_of(steps(train_loss=[5, 5])).cut([1])
+    diagnoser = Diagnoser(rules, run_facts={})
+    assert diagnoser.observe(first) == []
+    diagnoser.learn({"classes": 4.0})
+    assert [finding.rule for finding in diagnoser.observe(second)] == ["rule"]
+    diagnoser.learn({"outputs": 1.0})
+    assert diagnoser.diagnosis().findings == [], "a rule that turns out not to apply says nothing"
+
+
 def test_every_rule_is_found_passed_or_undecided():
     for run in (run_of(), run_of(steps(train_loss=[1, NAN, 2])), synthetic(3)):
         diagnosis = diagnose(run, BOOK)

@@ -318,6 +318,15 @@ def test_facts_are_constants_and_unknown_ones_are_undecided():
     assert graph.facts(known) == {"classes"}
 
 
+def test_a_fact_that_becomes_known_later_holds_from_the_next_block_on():
+    facts = {}
+    graph = Graph(facts)
+    node = graph.add("x > classes", scope(), "when")
+    assert np.isnan(graph.evaluate({"x": np.array([11.0])}, 1)[node]).all()
+    facts["classes"] = 10.0
+    assert graph.evaluate({"x": np.array([11.0])}, 1)[node].tolist() == [1]
+
+
 def test_a_fact_behind_otherwise_is_not_needed():
     graph = Graph()
     assert graph.facts(graph.add("x > otherwise(total_steps, classes)", scope(), "when")) == {"classes"}

@@ -31,6 +31,7 @@ class LiveJudge:
     """
 
     def __init__(self, rulebook: Rulebook, info: RunInfo, *, event: Callable[[FindingEvent], None]) -> None:
+        self._info = info
         self.diagnoser = Diagnoser(rulebook, run_facts=facts(info), layers=[layer.name for layer in info.model.layers])
         self._event = event
         self._blocks: list[Block] = []
@@ -53,6 +54,7 @@ class LiveJudge:
         began = time.perf_counter()
         blocks, self._blocks = self._blocks, []
         block = merged(blocks)
+        self.diagnoser.learn(facts(self._info))
         findings = self.diagnoser.observe(block)
         step = max((float(table.step[-1]) for table in (block.steps, block.evaluations) if len(table)), default=0.0)
         for finding in findings:
