@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lossdoctor.analysis import analyze
+    from lossdoctor.lr_range import find_lr
     from lossdoctor.monitor import Monitor
+    from lossdoctor.remedies import Policy, Proposal
+    from lossdoctor.trials import trial
 
-__all__ = ["Monitor", "__version__", "analyze"]
+__all__ = ["Monitor", "Policy", "Proposal", "__version__", "analyze", "find_lr", "trial"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"Monitor": "lossdoctor.monitor", "analyze": "lossdoctor.analysis"}
+_HOMES = {
+    "Monitor": "lossdoctor.monitor",
+    "Policy": "lossdoctor.remedies",
+    "Proposal": "lossdoctor.remedies",
+    "analyze": "lossdoctor.analysis",
+    "find_lr": "lossdoctor.lr_range",
+    "trial": "lossdoctor.trials",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,11 @@
     [thresholds]
     overfitting.max_lost = 0.2        # as in: lossdoctor analyze --set overfitting.max_lost=0.2
 
+    [remedies]                        # what Monitor(remediate="auto") may do; the keys of lossdoctor.Policy
+    actions = ["skip_step", "rewind", "scale_lr"]
+    budget  = 4
+    dry_run = true
+
 The nearest file at or above the current directory holds; the command line wins over it.
 """
 
@@ -16,12 +21,13 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
 
 from lossdoctor.errors import ConfigurationError
 from lossdoctor.expressions import nearest
+from lossdoctor.rule import ACTIONS
 
 __all__ = ["FAIL_ON", "FORMATS", "Configuration", "FailOn", "Format", "find_configuration", "parse_setting"]
 
@@ -47,7 +53,20 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[Path, ...] = ()
     ignore: tuple[str, ...] = ()
     thresholds: Mapping[str, float] = {}
+    remedies: Mapping[str, Any] = {}
     path: Path | None = None
+
+
+class _Remedies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of the table [remedies]: arguments of Policy that can be written in a file."""
+
+    actions: list[str] | msgspec.UnsetType = msgspec.UNSET
+    budget: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
+    cool_down: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
+    generations: Annotated[int, msgspec.Meta(ge=2)] | msgspec.UnsetType = msgspec.UNSET
+    best_by: str | msgspec.UnsetType = msgspec.UNSET
+    higher_is_better: bool | msgspec.UnsetType = msgspec.UNSET
+    dry_run: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,6 +77,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     rules: list[str] = []
     ignore: list[str] = []
     thresholds: dict[str, Any] = {}
+    remedies: _Remedies = _Remedies()
 
 
 def find_configuration(start: Path | None = None) -> Configuration:
@@ -113,6 +133,7 @@ def _configuration(path: Path, data: object, table: str) -> Configuration:
         rules=tuple(_directory(path, table, name) for name in file.rules),
         ignore=tuple(file.ignore),
         thresholds=_thresholds(path, table, file.thresholds),
+        remedies=_remedies(path, table, file.remedies),
         path=path,
     )
 
@@ -143,6 +164,18 @@ def _thresholds(path: Path, table: str, tables: Mapping[str, Any]) -> dict[str, 
     return found
 
 
+def _remedies(path: Path, table: str, given: _Remedies) -> dict[str, Any]:
+    """What the table sets; what it does not mention is left out."""
+    found = {name: getattr(given, name) for name in _Remedies.__struct_fields__}
+    found = {name: value for name, value in found.items() if value is not msgspec.UNSET}
+    for action in found.get("actions", ()):
+        if action not in ACTIONS:
+            raise ConfigurationError(
+                f"{path}: {table}remedies.actions: there is no action '{action}'{nearest(action, ACTIONS)}"
+            )
+    return found
+
+
 def _number(value: float) -> float:
     if math.isnan(value):
         raise ValueError(value)
@@ -154,9 +187,10 @@ def _readable(error: str, data: object, table: str) -> str:
     message, _, place = error.partition(" - at `$")
     key = place.strip("`.")
     if field := re.search(r"unknown field `(.+)`", message):
-        known: Sequence[str] = _File.__struct_fields__
+        known: Sequence[str] = (_Remedies if key == "remedies" else _File).__struct_fields__
         hint = nearest(field[1], known) or f"; known keys: {', '.join(known)}"
-        return f"{table.rstrip('.')}{': ' if table else ''}unknown key '{field[1]}'{hint}"
+        where = f"{table}{key}".rstrip(".")
+        return f"{where}{': ' if where else ''}unknown key '{field[1]}'{hint}"
     choices = {"fail_on": FAIL_ON, "format": FORMATS}.get(key)
     if choices and isinstance(data, dict) and isinstance(data[key], str):
         return f"{table}{key}: unknown value '{data[key]}'{nearest(data[key], choices)}; one of {', '.join(choices)}"

@@ -3,39 +3,37 @@
 import os
 import sys
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, TypeVar, get_args
+from typing import Any, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lossdoctor.assembly import Options, Remediate, assemble
+from lossdoctor.capture.arguments import check_arguments, stepping_optimizers
 from lossdoctor.capture.data_watch import Split
-from lossdoctor.capture.environment import describe
 from lossdoctor.capture.faults import Faults
-from lossdoctor.capture.live import LiveJudge
-from lossdoctor.capture.mirror import TensorBoardMirror
-from lossdoctor.capture.names import layers_of
-from lossdoctor.capture.ranks import directory_of, may_treat
-from lossdoctor.capture.recorder import Recorder
 from lossdoctor.capture.scaler import ScalerWatch
 from lossdoctor.capture.session import Session
-from lossdoctor.capture.shards import Shards
-from lossdoctor.configuration import find_configuration
 from lossdoctor.errors import UsageError
 from lossdoctor.findings import Diagnosis
-from lossdoctor.remedies.policy import Best, Remediator
-from lossdoctor.rulebook import Rulebook
+from lossdoctor.remedies import Best, Policy, Remediator, weights_are_finite
 from lossdoctor.runs.info import Status
-from lossdoctor.runs.writer import RunWriter
 
-__all__ = ["Monitor", "Remediate"]
+__all__ = ["Monitor", "Remediate", "live_monitors"]
 
-Remediate: TypeAlias = Literal["off", "suggest", "auto"]
 _T = TypeVar("_T")
+_LIVE: "weakref.WeakSet[Monitor]" = weakref.WeakSet()
+
+
+def live_monitors() -> list["Monitor"]:
+    """The Monitors of this process that are not closed."""
+    return [monitor for monitor in _LIVE if monitor.is_recording]
 
 
 class Monitor:
@@ -65,6 +63,8 @@ class Monitor:
         total_steps: Optimizer steps the training is planned for; default what the scheduler states, if it does.
         remediate: "off" records; "suggest" (default) also judges and logs findings with what to do about them; "auto"
             does what is safe.
+        policy: What `auto` may do, which weights are the best, whether it only says what it would do; see Policy.
+            Default: the `[remedies]` table of lossdoctor.toml.
         config: What the run's owner wants to find in run.json.
         also: Further objects with a state_dict that a rewind has to take back, such as an EMA of the weights.
         grad_norm_every: Record gradient norms at every k-th step; default: chosen after 50 steps so that their cost
@@ -87,81 +87,45 @@ class Monitor:
         scaler: Any = None,
         total_steps: int | None = None,
         remediate: Remediate = "suggest",
+        policy: Policy | None = None,
         config: Mapping[str, Any] | None = None,
         also: Sequence[Any] = (),
         grad_norm_every: int | None = None,
         tensorboard: bool = False,
     ) -> None:
-        _check(model, remediate, grad_norm_every)
-        self._optimizers = _optimizers(optimizer)
-        self._model = model
-        self._scaler = scaler
+        check_arguments(model, remediate, grad_norm_every, modes=get_args(Remediate))
+        self.model, self.optimizers = model, stepping_optimizers(optimizer)
+        self.scheduler, self.scaler = scheduler, scaler
         self._session: Session | None = None
         self._remediator: Remediator | None = None
         self._faults = Faults()
         if os.environ.get("LOSSDOCTOR", "").lower() == "off":
             return
-        layers = layers_of(model)
-        if not layers:
-            self._faults.mention(
-                "model", f"{type(model).__name__} has no parameters; only what the loop reports is recorded"
-            )
-        watch = ScalerWatch(scaler)
-        info = describe(
+        made = assemble(
             model,
-            self._optimizers,
-            layers,
-            scheduler=scheduler,
-            uses_scaler=watch.is_enabled,
-            total_steps=total_steps,
-            config=config,
-        )
-        directory = directory_of(run_dir, info.rank, self._faults)
-        if directory is None:
-            return
-        if remediate == "auto" and not may_treat(info, self._faults):
-            remediate = "suggest"
-        shards = Shards.of(model)
-        info.remediate, info.sharded = remediate, shards is not None
-        rulebook = None
-        if remediate != "off":
-            settings = find_configuration()
-            rulebook = Rulebook.load(settings.rules, settings.thresholds, settings.ignore)
-        writer = RunWriter(directory, info, rank=info.rank, mirror=TensorBoardMirror() if tensorboard else None)
-        if remediate == "auto":
-            # Before the recorder: its hooks are to see the learning rate that the remedies put in force.
-            self._remediator = Remediator(
-                model=model,
-                optimizers=self._optimizers,
-                scaler=scaler if watch.is_enabled else None,
+            self.optimizers,
+            run_dir,
+            Options(
+                scheduler=scheduler,
+                scaler=scaler,
+                total_steps=total_steps,
+                remediate=remediate,
+                policy=policy,
+                config=config,
                 also=also,
-                total_steps=info.total_steps,
-                record=lambda intervention: session.intervened(intervention),  # noqa: PLW0108 - made further down
-            )
-            grad_norm_every = grad_norm_every or 1
-        recorder = Recorder(
-            self._optimizers,
-            layers=layers,
-            scaler=scaler,
+                grad_norm_every=grad_norm_every,
+                tensorboard=tensorboard,
+            ),
             faults=self._faults,
-            grad_norm_every=grad_norm_every,
-            reads_at_once=remediate == "auto",
-            shards=shards,
-            model=model,
         )
-        if self._remediator is not None:
-            self._remediator.block_last()  # the recorder is to see the gradients of a step that is skipped
-        session = Session(
-            recorder,
-            writer,
-            self._faults,
-            make_judge=None if rulebook is None else lambda: LiveJudge(rulebook, info, event=writer.event),
-        )
-        session.doctor = self._remediator
+        if made is None:
+            return
+        session, self._remediator = made
         self._session = session
         self._step = self._faults.guard("monitor.step", session.step)
         self._evaluation = self._faults.guard("monitor.evaluation", session.evaluated)
         self._finalizer = weakref.finalize(self, _close_at_exit, session)
+        _LIVE.add(self)
 
     # -- what the loop reports
 
@@ -200,13 +164,14 @@ class Monitor:
 
         With a GradScaler they are unscaled first, if they were not yet. Works with LOSSDOCTOR=off too.
         """
-        watch = ScalerWatch(self._scaler)
+        watch = ScalerWatch(self.scaler)
         if watch.is_enabled:
-            for optimizer in self._optimizers:
+            for optimizer in self.optimizers:
                 parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
                 if watch.is_ready(optimizer) and any(parameter.grad is not None for parameter in parameters):
-                    self._scaler.unscale_(optimizer)
-        return torch.nn.utils.clip_grad_norm_(self._model.parameters(), max_norm, norm_type)
+                    self.scaler.unscale_(optimizer)
+        bound = max_norm if self._remediator is None else self._remediator.loop_bound(max_norm)
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), bound, norm_type)
 
     # -- what the loop may ask
 
@@ -229,6 +194,15 @@ class Monitor:
             return None
         return Best(*self._session.best)
 
+    def is_sound(self) -> bool:
+        """Whether the present weights are worth saving: finite, and in `auto` with no error going on.
+
+        A guard for one's own checkpoints, so that a bad one never replaces a good one. Waits for the device.
+        """
+        if self._remediator is not None:
+            return self._remediator.is_sound()
+        return weights_are_finite(self.model)
+
     def diagnosis(self) -> Diagnosis:
         """What is to be said about the run so far. Waits for numbers that are still on a device.
 
@@ -239,6 +213,20 @@ class Monitor:
         if found is None:
             raise UsageError('nothing was judged: make the Monitor with remediate="suggest", or use lossdoctor.analyze')
         return found
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether steps are recorded: from the beginning until `close`, and not with LOSSDOCTOR=off."""
+        return self._session is not None and not self._session.is_closed
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """See nothing for a while: what is tried out is no part of the training."""
+        with ExitStack() as stack:
+            stack.enter_context(self._faults.paused())
+            if self._remediator is not None:
+                stack.enter_context(self._remediator.aside())
+            yield
 
     # -- its life
 
@@ -291,26 +279,3 @@ def _close_at_exit(session: Session) -> None:
         session.close("stopped", mark=("stop", "KeyboardInterrupt"))
     else:
         session.close("crashed", mark=("exception", f"{type(error).__name__}: {error}"))
-
-
-def _optimizers(given: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
-    """The optimizers whose `step` really runs: wrappers that hold another optimizer are looked through."""
-    several = list(given) if isinstance(given, list | tuple) else [given]
-    found = []
-    for optimizer in several:
-        if not isinstance(optimizer, Optimizer):
-            raise UsageError(
-                f"Monitor(model, optimizer): expected a torch optimizer or several, got {type(optimizer).__name__}"
-            )
-        inner = getattr(optimizer, "optimizer", None)
-        found.append(inner if isinstance(inner, Optimizer) else optimizer)
-    return found
-
-
-def _check(model: object, remediate: str, grad_norm_every: int | None) -> None:
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"Monitor(model, optimizer): expected a torch module first, got {type(model).__name__}")
-    if remediate not in get_args(Remediate):
-        raise UsageError(f"remediate={remediate!r}: expected one of {', '.join(get_args(Remediate))}")
-    if grad_norm_every is not None and grad_norm_every < 1:
-        raise UsageError(f"grad_norm_every={grad_norm_every}: expected a positive number of steps, or None")

@@ -61,6 +61,12 @@ def test_pyproject_is_read_and_without_our_table_passed_over(tmp_path):
     assert find_configuration(tmp_path / "inner").fail_on == "info"
 
 
+def test_the_table_of_remedies_holds_what_it_mentions_and_nothing_else(tmp_path):
+    assert find_configuration(tmp_path).remedies == {}
+    _write(tmp_path, '[remedies]\nactions = ["rewind"]\nbudget = 2\ndry_run = true')
+    assert find_configuration(tmp_path).remedies == {"actions": ["rewind"], "budget": 2, "dry_run": True}
+
+
 def test_our_own_file_wins_over_pyproject_beside_it(tmp_path):
     _write(tmp_path, '[tool.lossdoctor]\nfail_on = "info"', "pyproject.toml")
     _write(tmp_path, 'fail_on = "never"')
@@ -71,7 +77,16 @@ def test_our_own_file_wins_over_pyproject_beside_it(tmp_path):
     ("text", "message"),
     [
         ('fial_on = "error"', "lossdoctor.toml: unknown key 'fial_on'; did you mean 'fail_on'?"),
-        ("zzz = 1", "lossdoctor.toml: unknown key 'zzz'; known keys: fail_on, format, rules, ignore, thresholds"),
+        (
+            "zzz = 1",
+            "lossdoctor.toml: unknown key 'zzz'; known keys: fail_on, format, rules, ignore, thresholds, remedies",
+        ),
+        ("[remedies]\nbudgte = 3", "lossdoctor.toml: remedies: unknown key 'budgte'; did you mean 'budget'?"),
+        ("[remedies]\nbudget = -1", "lossdoctor.toml: remedies.budget: expected `int` >= 0"),
+        (
+            "[remedies]\nactions = ['rewnd']",
+            "lossdoctor.toml: remedies.actions: there is no action 'rewnd'; did you mean 'rewind'?",
+        ),
         (
             'fail_on = "fatal"',
             "lossdoctor.toml: fail_on: unknown value 'fatal'; one of never, info, warning, error",

@@ -1,7 +1,8 @@
 """The promise that a monitor never breaks a training: a faulty instrument is switched off and named once."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any, ParamSpec
@@ -32,6 +33,7 @@ class Faults:
 
     def __init__(self) -> None:
         self.off: set[str] = set()
+        self._guarded: set[str] = set()
         self._mentioned: set[str] = set()
 
     def guard(self, instrument: str, function: Callable[_P, None]) -> Callable[_P, None]:
@@ -40,6 +42,7 @@ class Faults:
         torch.compiler.disable keeps dynamo out of our code where a user compiles a whole training step. Its wrapper
         costs as much as a hook of ours, so it is only gone through where dynamo is at work.
         """
+        self._guarded.add(instrument)
         protected = self.protect(instrument, function)
         disabled: Callable[_P, None] = torch.compiler.disable(protected)
         dynamo = _dynamo()
@@ -71,6 +74,16 @@ class Faults:
                     self.report(instrument, error)
 
         return protected
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have every guarded function do nothing for a while: what is tried out is no part of the training."""
+        resting = self._guarded - self.off
+        self.off |= resting
+        try:
+            yield
+        finally:
+            self.off -= resting
 
     def report(self, instrument: str, error: BaseException) -> None:
         """Switch an instrument off because of an error, and say so once."""

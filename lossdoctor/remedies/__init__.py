@@ -1,6 +1,9 @@
-"""Repairs of a running training: actions on it, snapshots to go back to, and the policy that decides about both."""
+"""Repairs of a running training: actions on it, snapshots to go back to, and who decides about both."""
 
-from lossdoctor.remedies.policy import Best, Limits, Remediator
+from lossdoctor.remedies.finite import weights_are_finite
+from lossdoctor.remedies.policy import Policy, Proposal
+from lossdoctor.remedies.rehearsal import Rehearsal
+from lossdoctor.remedies.remediator import Best, Remediator
 from lossdoctor.remedies.treatments import Judge
 
-__all__ = ["Best", "Judge", "Limits", "Remediator"]
+__all__ = ["Best", "Judge", "Policy", "Proposal", "Rehearsal", "Remediator", "weights_are_finite"]

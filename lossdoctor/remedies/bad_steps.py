@@ -3,7 +3,7 @@
 import msgspec
 
 from lossdoctor.findings import Prescription
-from lossdoctor.remedies.actions import Occasion, Patient, Refused
+from lossdoctor.remedies.action import Occasion, Patient, Refused
 from lossdoctor.remedies.ledger import Ledger
 from lossdoctor.remedies.skipping import Steps
 from lossdoctor.remedies.transactions import Transactions

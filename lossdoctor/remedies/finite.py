@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-__all__ = ["CudaReadback", "Readback", "all_finite", "floating", "non_finite_flag", "on_host"]
+__all__ = ["CudaReadback", "Readback", "all_finite", "floating", "non_finite_flag", "on_host", "weights_are_finite"]
 
 
 def floating(tensors: Iterable[Tensor | None]) -> list[Tensor]:
@@ -48,6 +48,11 @@ def all_finite(tensors: list[Tensor]) -> bool:
     if math.isfinite(torch.stack(norms).sum().item()):
         return True
     return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+def weights_are_finite(model: torch.nn.Module) -> bool:
+    """Whether all floating parameters of a model are finite. Waits for the device."""
+    return all_finite(floating(model.parameters()))
 
 
 def non_finite_flag(tensors: list[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ ever assigned to `optimizer.step`, and with a multiplier of 1 and no clipping no
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,20 +28,24 @@ def ignores_learning_rate(optimizer: Optimizer) -> bool:
 
 
 class OptimizerKnobs:
-    """The learning-rate multiplier, the clipping and the guard against non-finite gradients of one optimizer.
+    """The multipliers, the clipping and the guard against steps that must not be taken, of one optimizer.
 
-    `multiplier` (1.0: untouched) scales the learning rate of every group during the step. `max_norm` (None: no
-    clipping) bounds the global norm of the unscaled gradients. `guard` skips steps whose gradients are not finite.
-    `before_step` is called at the beginning of every step, before anything is changed.
+    `multiplier` (1.0: untouched) scales the learning rate of every group during the step, `decay_multiplier` its weight
+    decay. `max_norm` (None: no clipping) bounds the global norm of the unscaled gradients. `guard` skips steps whose
+    gradients are not finite. `before_step` is called at the beginning of every step, before anything is changed.
     """
 
     def __init__(self, optimizer: Optimizer, guard: StepGuard, *, before_step: Callable[[], None]) -> None:
         self.optimizer = optimizer
         self.guard = guard
-        self.multiplier = 1.0
+        self.multiplier = self.decay_multiplier = 1.0
         self.max_norm: float | None = None
+        self.rests = False
+        """Whether steps are taken as if the knobs were not there."""
+        self._warm_up: tuple[int, int] | None = None
+        """Steps taken and steps in all."""
         self._before_step = before_step
-        self._numbers: list[tuple[dict[str, Any], Any, float]] = []
+        self._numbers: list[tuple[dict[str, Any], str, Any, float]] = []
         self._tensors: list[tuple[Tensor, Tensor, int]] = []
         disable: Callable[..., Any] = torch.compiler.disable
         self._handles: list[RemovableHandle] = [
@@ -52,6 +56,27 @@ class OptimizerKnobs:
         self._faulty = self._clip_now = self._clip_late = False
         # Other post-hooks (a scheduler stepped in one, say) must find the learning rate as the loop set it.
         self._move(optimizer._optimizer_step_post_hooks, self._handles[2], last=False)  # noqa: SLF001 - no public order
+
+    @property
+    def in_force(self) -> float:
+        """What the learning rate is multiplied by at the next step: the multiplier and a warm-up's share."""
+        if self._warm_up is None:
+            return self.multiplier
+        taken, steps = self._warm_up
+        return self.multiplier * min((taken + 1) / (steps + 1), 1.0)
+
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether a warm-up is under way."""
+        return self._warm_up is not None
+
+    def warm_up(self, steps: int) -> None:
+        """Let the learning rate rise in a line over the next `steps` steps."""
+        self._warm_up = (0, steps)
+
+    def stop_warm_up(self) -> None:
+        """Back to the full learning rate."""
+        self._warm_up = None
 
     def block_last(self) -> None:
         """Let the hook that takes gradients away run after all others, so that observers still see them."""
@@ -64,7 +89,7 @@ class OptimizerKnobs:
 
     def _before(self, _: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """First of the pre-hooks: look at the gradients, clip them, multiply the learning rate."""
-        if self._faulty:
+        if self._faulty or self.rests:
             return
         try:
             self.undo()
@@ -77,14 +102,16 @@ class OptimizerKnobs:
             self._clip_now = self.max_norm is not None and not blocked and not closure
             if not self._clip_late:
                 self._clip()
-            if self.multiplier != 1:
-                self._multiply()
+            if self.in_force != 1:
+                self._multiply("lr", self.in_force)
+            if self.decay_multiplier != 1:
+                self._multiply("weight_decay", self.decay_multiplier)
         except Exception as error:  # noqa: BLE001 - whatever it is, the training goes on
             self._retire(error)
 
     def _last_before(self, _: Optimizer, __: tuple[Any, ...], ___: dict[str, Any]) -> None:
         """Last of the pre-hooks: keep non-finite gradients from the update."""
-        if self._faulty:
+        if self._faulty or self.rests:
             return
         try:
             self._clip()
@@ -93,9 +120,14 @@ class OptimizerKnobs:
             self._retire(error)
 
     def _after(self, _: Optimizer, __: tuple[Any, ...], ___: dict[str, Any]) -> None:
+        if self.rests:
+            return
         try:
             self.guard.finished()
             self.undo()
+            if self._warm_up is not None:
+                taken, steps = self._warm_up
+                self._warm_up = (taken + 1, steps) if taken + 1 < steps else None
         except Exception as error:  # noqa: BLE001 - whatever it is, the training goes on
             self._retire(error)
 
@@ -110,29 +142,29 @@ class OptimizerKnobs:
         """Put back what a step that raised between the hooks left behind. Does nothing otherwise."""
         self.guard.release()
         numbers, self._numbers = self._numbers, []
-        for group, original, used in numbers:
-            if group["lr"] is used:  # else somebody has set another one since
-                group["lr"] = original
+        for group, name, original, used in numbers:
+            if group[name] is used:  # else somebody has set another one since
+                group[name] = original
         tensors, self._tensors = self._tensors, []
-        for rate, value, version in tensors:
-            if rate._version == version:  # noqa: SLF001 - the only way to see that somebody wrote to it
+        for value, saved, version in tensors:
+            if value._version == version:  # noqa: SLF001 - the only way to see that somebody wrote to it
                 with torch.no_grad():
-                    rate.copy_(value)
+                    value.copy_(saved)
 
-    def _multiply(self) -> None:
+    def _multiply(self, name: str, factor: float) -> None:
         for group in self.optimizer.param_groups:
-            rate = group.get("lr")
-            if isinstance(rate, Tensor):
-                if any(rate is done for done, _, _ in self._tensors):  # groups may share one tensor
+            value = group.get(name)
+            if isinstance(value, Tensor):
+                if any(value is done for done, _, _ in self._tensors):  # groups may share one tensor
                     continue
-                value = rate.detach().clone()
+                saved = value.detach().clone()
                 with torch.no_grad():
-                    rate.mul_(self.multiplier)
-                self._tensors.append((rate, value, rate._version))  # noqa: SLF001 - see undo
-            elif rate is not None:
-                used = float(rate) * self.multiplier
-                self._numbers.append((group, rate, used))
-                group["lr"] = used
+                    value.mul_(factor)
+                self._tensors.append((value, saved, value._version))  # noqa: SLF001 - see undo
+            elif value:  # 0 stays 0, whatever type it has
+                used = float(value) * factor
+                self._numbers.append((group, name, value, used))
+                group[name] = used
 
     def _clip(self) -> None:
         if not self._clip_now or self.max_norm is None:
@@ -157,9 +189,31 @@ class OptimizerKnobs:
             return None
         return max(float(rate) for rate in rates)
 
+    def weight_decay(self) -> float:
+        """The largest nominal weight decay over the groups; 0 where there is none."""
+        return max((float(group.get("weight_decay") or 0.0) for group in self.optimizer.param_groups), default=0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is in force, as plain numbers."""
+        return {
+            "multiplier": self.multiplier,
+            "decay_multiplier": self.decay_multiplier,
+            "max_norm": self.max_norm,
+            "largest_norm": self.guard.largest,
+            "warm_up": self._warm_up,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put in force what another process had."""
+        self.multiplier, self.max_norm = float(state["multiplier"]), state["max_norm"]
+        self.decay_multiplier = float(state["decay_multiplier"])
+        self.guard.largest = state["largest_norm"]
+        self._warm_up = None if state["warm_up"] is None else (int(state["warm_up"][0]), int(state["warm_up"][1]))
+
     def close(self) -> None:
         """Remove the hooks and leave nothing behind."""
         self.undo()
-        self.multiplier, self.max_norm = 1.0, None
+        self.multiplier, self.decay_multiplier, self.max_norm = 1.0, 1.0, None
+        self._warm_up = None
         for handle in self._handles:
             handle.remove()

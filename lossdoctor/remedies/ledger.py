@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -21,8 +22,16 @@ class Ledger:
         self.step = 0.0
         self.next_id = 1
 
-    def write(self, rule: str, action: str, reason: str, changes: dict[str, tuple[float, float]]) -> Intervention:
-        """An intervention has just been made; its outcome is pending."""
+    def write(
+        self,
+        rule: str,
+        action: str,
+        reason: str,
+        changes: dict[str, tuple[float, float]],
+        *,
+        outcome: Outcome = "pending",
+    ) -> Intervention:
+        """An intervention has just been made, and its outcome is pending; or it is only "proposed"."""
         intervention = Intervention(
             id=self.next_id,
             step=self.step,
@@ -31,6 +40,7 @@ class Ledger:
             action=action,
             reason=reason,
             changes=changes,
+            outcome=outcome,
         )
         self.next_id += 1
         told = ", ".join(f"{name} {old:.4g} → {new:.4g}" for name, (old, new) in changes.items())
@@ -38,8 +48,14 @@ class Ledger:
         self._record(intervention)
         return intervention
 
-    def settle(self, intervention: Intervention, outcome: Outcome, why: str) -> None:
-        """The outcome of an intervention is known."""
+    def settle(
+        self,
+        intervention: Intervention,
+        outcome: Outcome,
+        why: str,
+        effect: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+    ) -> None:
+        """The outcome of an intervention is known; `effect` has the numbers behind its finding, before and after."""
         logger.info(
             "step %.0f: %s: %s of step %.0f: %s: %s",
             self.step,
@@ -49,4 +65,5 @@ class Ledger:
             outcome,
             why,
         )
-        self._record(msgspec.structs.replace(intervention, outcome=outcome, outcome_reason=why, settled=self.step))
+        changed = msgspec.structs.replace(intervention, outcome=outcome, outcome_reason=why, effect=dict(effect))
+        self._record(msgspec.structs.replace(changed, settled=self.step))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from lossdoctor.remedies.finite import CudaReadback, Readback, all_finite, floating, non_finite_flag, on_host
@@ -16,21 +17,28 @@ __all__ = ["GoodBuffers", "StepGuard", "Steps"]
 SMALL_BUFFER = 65_536
 """Elements up to which a buffer of an unknown module is copied at every step: larger ones are tables and masks."""
 
+LARGE_IN_A_ROW = 4
+"""Steps in a row that are left out for their norm; a fifth one is taken, and no further step is left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Steps:
     """What is known about an optimizer's steps since the last question.
 
     `skipped` steps were kept from the weights; `dirty` ones reached them before the gradients were known to be bad.
+    `large` ones were kept from them because of a finite gradient norm far above the usual.
     """
 
     skipped: int = 0
     dirty: int = 0
     clean: int = 0
+    large: int = 0
 
     def __add__(self, other: "Steps") -> "Steps":
         """The steps of both."""
-        return Steps(self.skipped + other.skipped, self.dirty + other.dirty, self.clean + other.clean)
+        return Steps(
+            self.skipped + other.skipped, self.dirty + other.dirty, self.clean + other.clean, self.large + other.large
+        )
 
 
 class StepGuard:
@@ -40,16 +48,30 @@ class StepGuard:
     * A fused optimizer on CUDA gets the answer as `found_inf`, which its kernel reads on the device: no sync.
     * Any other optimizer on CUDA takes the step; the flag arrives a little later, and those steps are `dirty`.
 
+    Without `skips` non-finite steps are taken as they come. `largest`, where it is set, is the norm of the unscaled
+    gradients above which a step is kept from the weights, too. After LARGE_IN_A_ROW such steps without another one it
+    lets go: that is no bad batch, it is how gradients are now.
+
     Steps that a GradScaler skips by itself are its business and are not counted. Gradients that a closure computes
     (LBFGS) can only be looked at after the step. Sharded gradients are left alone: ranks would have to agree.
     """
 
     def __init__(
-        self, optimizer: Optimizer, *, readback: Readback | None = None, on_device: bool | None = None
+        self,
+        optimizer: Optimizer,
+        *,
+        skips: bool = True,
+        readback: Readback | None = None,
+        on_device: bool | None = None,
     ) -> None:
-        self._optimizer = optimizer
+        self._optimizer, self._skips = optimizer, skips
         self._readback: Readback = CudaReadback() if readback is None else readback
         self._on_device = on_device
+        self.largest: float | None = None
+        self._large_in_a_row = 0
+        self._large = False
+        self._large_flag: Tensor | None = None
+        self._large_readback: Readback = CudaReadback()
         self._taken: list[tuple[Tensor, Tensor]] = []
         self._bad = False
         self._closure = False
@@ -67,23 +89,46 @@ class StepGuard:
 
     def inspect(self, *, closure: bool) -> bool:
         """Look at the gradients before a step; True if they are known to be bad and the step will be kept from them."""
-        self._bad, self._closure, self._flag = False, closure, None
-        if closure:
+        self._bad, self._large, self._closure, self._flag, self._large_flag = False, False, closure, None, None
+        if closure or not (self._skips or self.largest is not None):
             return False
         gradients = self._gradients()
         if not gradients:
             return False
-        if self._on_device if self._on_device is not None else not on_host(gradients):
-            self._fused = getattr(self._optimizer, "_step_supports_amp_scaling", False) and all(
-                group.get("fused") for group in self._optimizer.param_groups
-            )
-            self._flag = non_finite_flag(gradients)
+        if self._is_on_device(gradients):
+            self._fused = self._is_fused
+            self._flag = non_finite_flag(gradients) * float(self._skips)
+            if self.largest is not None and self._fused:
+                self._large_flag = (self._norm(gradients) > self.largest).to(torch.float32)
             return False
         theirs = getattr(self._optimizer, "found_inf", None)
         if isinstance(theirs, Tensor) and theirs.device.type == "cpu" and bool(theirs):
             return False  # the scaler skips this step
-        self._bad = not all_finite(gradients)
-        return self._bad
+        finite = all_finite(gradients)
+        self._bad = self._skips and not finite
+        self._large = finite and self.largest is not None and bool(self._norm(gradients) > self.largest)
+        return self._bad or self._large
+
+    @property
+    def can_skip_large(self) -> bool:
+        """Whether a step can be left out for its norm: on the host always, on CUDA where the optimizer is fused."""
+        return self._is_fused or not self._is_on_device(
+            [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        )
+
+    def _is_on_device(self, tensors: list[Tensor]) -> bool:
+        return not on_host(tensors) if self._on_device is None else self._on_device
+
+    @property
+    def _is_fused(self) -> bool:
+        return getattr(self._optimizer, "_step_supports_amp_scaling", False) and all(
+            group.get("fused") for group in self._optimizer.param_groups
+        )
+
+    def _norm(self, gradients: list[Tensor]) -> Tensor:
+        norm = get_total_norm(gradients)
+        scale = getattr(self._optimizer, "grad_scale", None)
+        return norm / scale.to(norm.device, non_blocking=True) if isinstance(scale, Tensor) else norm
 
     def block(self) -> None:
         """Keep bad gradients from the update that follows."""
@@ -91,12 +136,15 @@ class StepGuard:
             theirs = getattr(self._optimizer, "found_inf", None)
             self._found_inf = (theirs,)
             found = self._flag
+            if self._large_flag is not None:
+                self._large_flag = self._large_flag * (self._flag == 0)  # what is not finite counts once
+                found = torch.maximum(found, self._large_flag)
             if isinstance(theirs, Tensor):
                 found = torch.maximum(theirs.to(found.device, non_blocking=True).to(found.dtype), found)
                 # What the scaler found is the scaler's: only the rest is ours to report.
                 self._flag = self._flag * (theirs.to(found.device, non_blocking=True) == 0)
             self._optimizer.found_inf = found  # type: ignore[attr-defined]
-        elif self._bad:
+        elif self._bad or self._large:
             for group in self._optimizer.param_groups:
                 for parameter in group["params"]:
                     if parameter.grad is not None:
@@ -113,9 +161,20 @@ class StepGuard:
             if self._fused:
                 self._clean_first_momentum(self._flag)
             self._readback.send(self._flag)
+            if self._large_flag is not None:
+                self._large_readback.send(self._large_flag)
         else:
-            self._steps += Steps(skipped=int(self._bad), clean=int(not self._bad))
-        self._bad, self._closure, self._flag = False, False, None
+            self._steps += Steps(
+                skipped=int(self._bad), large=int(self._large), clean=int(not self._bad and not self._large)
+            )
+            self._count_large([self._large])
+        self._bad, self._large, self._closure, self._flag, self._large_flag = False, False, False, None, None
+
+    def _count_large(self, steps: list[bool]) -> None:
+        for is_large in steps:
+            self._large_in_a_row = self._large_in_a_row + 1 if is_large else 0
+            if self._large_in_a_row >= LARGE_IN_A_ROW:
+                self.largest, self._large_in_a_row = None, 0
 
     def _clean_first_momentum(self, flag: Tensor) -> None:
         """Make zero what fused SGD leaves uninitialized when its very first step is skipped: the momentum."""
@@ -140,14 +199,17 @@ class StepGuard:
 
     def collect(self) -> Steps:
         """What has become known since the last call."""
-        arrived = self._readback.arrived()
+        arrived, large = self._readback.arrived(), self._large_readback.arrived()
+        self._count_large(large)
         bad = sum(arrived)
         steps, self._steps = self._steps, Steps()
-        return steps + Steps(skipped=bad * self._fused, dirty=bad * (not self._fused), clean=len(arrived) - bad)
+        clean = len(arrived) - bad - sum(large)
+        return steps + Steps(skipped=bad * self._fused, dirty=bad * (not self._fused), clean=clean, large=sum(large))
 
     def forget(self) -> None:
         """Forget steps whose effect was undone by a rewind."""
         self._readback.forget()
+        self._large_readback.forget()
         self._steps = Steps()
 
 

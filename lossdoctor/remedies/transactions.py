@@ -3,12 +3,15 @@
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from lossdoctor.findings import Finding
-from lossdoctor.remedies.actions import ACTIONS, Done, Occasion, Patient, Refused
+from lossdoctor.remedies.action import Done, Occasion, Patient, Refused
+from lossdoctor.remedies.actions import ACTIONS
 from lossdoctor.remedies.ledger import Ledger
-from lossdoctor.remedies.treatments import PATIENCE, Course, Judge, Treatment, began, treatments
+from lossdoctor.remedies.policy import Policy, Proposal
+from lossdoctor.remedies.treatments import PATIENCE, Course, Judge, Treatment, began, effect, treatments
 
 __all__ = ["Transactions"]
 
@@ -19,16 +22,14 @@ class Transactions:
     """Begins treatments, judges them and ends them.
 
     `rewound` is called after a rewind, when its snapshot is in place. After a kept treatment it is `quiet` for
-    `cool_down` steps, or for a twentieth of the steps so far if that is more.
+    the policy's `cool_down`, or for a twentieth of the steps so far if that is more.
     """
 
-    def __init__(
-        self, patient: Patient, ledger: Ledger, *, budget: int, cool_down: int, rewound: Callable[[], None]
-    ) -> None:
-        self._patient, self._ledger = patient, ledger
-        self._budget, self._cool_down = budget, cool_down
+    def __init__(self, patient: Patient, ledger: Ledger, *, policy: Policy, rewound: Callable[[], None]) -> None:
+        self._patient, self._ledger, self._policy = patient, ledger, policy
         self._rewound = rewound
         self._spent = 0
+        self._left_out = 0
         self._quiet_until = -math.inf
         self._failed: dict[str, int] = {}
         """By rule: how many of its treatments have failed or were refused. Those are not tried again."""
@@ -57,7 +58,9 @@ class Transactions:
             if self._is_spent(rule):
                 return False
             self._failed[rule] = number
-            done = self.apply(ladder[number], Occasion(step=step, since=since, tried=tried))
+            done = self._permitted(rule, reason, ladder[number])
+            if done is None:
+                done = self.apply(ladder[number], Occasion(step=step, since=since, tried=tried))
             if isinstance(done, Refused):
                 self._failed[rule] = number + 1
                 reasons.append(f"({ladder[number].name}: {done.reason})")
@@ -84,7 +87,9 @@ class Transactions:
         """Apply a treatment that needs no probation, as its effect is known; False if it is refused."""
         if self._is_spent(rule):
             return False
-        done = self.apply(treatment, Occasion(step=self._ledger.step, since=since))
+        done = self._permitted(rule, reason, treatment)
+        if done is None:
+            done = self.apply(treatment, Occasion(step=self._ledger.step, since=since))
         if isinstance(done, Refused):
             logger.warning("step %.0f: %s: %s is refused: %s", self._ledger.step, rule, treatment.name, done.reason)
             return False
@@ -93,10 +98,32 @@ class Transactions:
         self._ledger.settle(self._ledger.write(rule, treatment.name, reason, changes), "kept", "it is in place")
         return True
 
+    def _permitted(self, rule: str, reason: str, treatment: Treatment) -> list[Done] | Refused | None:
+        """Why the policy forbids a treatment; None if it does not."""
+        for name, _ in treatment.actions:
+            if not self._policy.allows(name):
+                return Refused(f"the policy does not allow {name}")
+        if self._policy.before_act is None:
+            return None
+        try:
+            proposal = Proposal(rule, reason, self._ledger.step, treatment.actions)
+            vetoed = self._policy.before_act(proposal) is False
+        except Exception as error:  # whoever asks to be asked must be able to answer
+            logger.warning("before_act failed: %s is left out", treatment.name, exc_info=True)
+            return Refused(f"before_act failed with {type(error).__name__}")
+        return Refused("vetoed by before_act") if vetoed else None
+
+    def left_out(self, steps: int) -> None:
+        """Some steps were kept from the weights because of their gradient norm."""
+        self._left_out += steps
+        logger.info("step %.0f: a batch with a gradient norm far above the usual was left out", self._ledger.step)
+
     def _is_spent(self, rule: str) -> bool:
-        if self._spent < self._budget:
+        if self._spent < self._policy.budget:
             return False
-        logger.warning("step %.0f: %s: the budget of %d treatments is spent", self._ledger.step, rule, self._budget)
+        logger.warning(
+            "step %.0f: %s: the budget of %d treatments is spent", self._ledger.step, rule, self._policy.budget
+        )
         return True
 
     def apply(self, treatment: Treatment, occasion: Occasion) -> list[Done] | Refused:
@@ -136,32 +163,33 @@ class Transactions:
             return
         over = not judge.active(course.rule)
         holds = over if verify is None else judge.verified(course.rule, verify)
+        found = effect(finding, verify, judge.measured(course.rule))
         if holds:
-            self.keep("the finding has ended" if verify is None else f"{verify} holds")
+            self.keep("the finding has ended" if verify is None else f"{verify} holds", found)
         elif passed >= (course.treatment.within or PATIENCE.get(finding.clock, 1)):
             if over:
-                self.keep("the finding has ended")
+                self.keep("the finding has ended", found)
                 return
             what = "the finding goes on" if verify is None else f"{verify} does not hold"
-            self.revert(f"{what} {passed} {finding.clock} {'tick' if passed == 1 else 'ticks'} later")
+            self.revert(f"{what} {passed} {finding.clock} {'tick' if passed == 1 else 'ticks'} later", found)
             ladder = treatments(finding.prescriptions, unstable=finding.category == "unstable")
             self.begin(finding.rule, finding.message, ladder, since=began(finding), finding=finding, tried=course.tried)
 
-    def keep(self, why: str) -> None:
+    def keep(self, why: str, numbers: Mapping[str, tuple[float, float]] = MappingProxyType({})) -> None:
         """The treatment under way, if any, was a success."""
         if self.course is not None:
-            self._quiet_until = self._ledger.step + max(self._cool_down, self._ledger.step / 20)
-            self._ledger.settle(self.course.record, "kept", why)
+            self._quiet_until = self._ledger.step + max(self._policy.cool_down, self._ledger.step / 20)
+            self._ledger.settle(self.course.record, "kept", why, numbers)
             self.course = None
 
-    def revert(self, why: str) -> None:
+    def revert(self, why: str, numbers: Mapping[str, tuple[float, float]] = MappingProxyType({})) -> None:
         """The treatment under way, if any, was none: turn its knobs back. Weights that were rewound stay so."""
         course, self.course = self.course, None
         if course is not None:
             for turn_back in course.reverts:
                 turn_back()
             self._failed[course.rule] = self._failed.get(course.rule, 0) + 1
-            self._ledger.settle(course.record, "reverted" if course.reverts else "failed", why)
+            self._ledger.settle(course.record, "reverted" if course.reverts else "failed", why, numbers)
 
     def close(self) -> None:
         """Record what is on probation as such."""

@@ -1,5 +1,7 @@
 """From a finding's prescriptions to treatments in order, and one treatment under way: plain data, no torch."""
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,7 +9,7 @@ from typing import Protocol
 from lossdoctor.findings import SEVERITIES, Finding, Prescription
 from lossdoctor.runs.events import Intervention
 
-__all__ = ["Course", "Judge", "Treatment", "began", "is_treatable", "treatments", "urgency"]
+__all__ = ["Course", "Judge", "Treatment", "began", "effect", "is_treatable", "treatments", "urgency"]
 
 DEEPER = (2, 4, 8)
 """Powers of the prescribed factor for further attempts: 0.5 becomes 0.25, 0.06, then the floor."""
@@ -27,6 +29,9 @@ class Judge(Protocol):
 
     def ticks(self, rule: str) -> int:
         """Ticks of the rule's clock so far."""
+
+    def measured(self, rule: str) -> Mapping[str, float]:
+        """The rule's measures at its latest tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +78,10 @@ def urgency(finding: Finding) -> tuple[bool, int, float, str]:
 
 
 def treatments(prescriptions: Sequence[Prescription], *, unstable: bool = False) -> list[Treatment]:
-    """The safe prescriptions in order, a `rewind` and the `scale_lr` that follows it as one treatment.
+    """The safe prescriptions in order, a `rewind` and the `scale_lr` or `warm_up_again` behind it as one treatment.
 
-    A rewind alone would replay the same failure. For an unstable run more attempts follow when all have failed: back to
-    an older snapshot, with the last cut of the learning rate squared, and so on.
+    A rewind alone would replay the same failure. For an unstable run more attempts follow when all have failed: back
+    to an older snapshot, with the last cut of the learning rate squared, and so on.
     """
     found: list[Treatment] = []
     for one in prescriptions:
@@ -86,7 +91,7 @@ def treatments(prescriptions: Sequence[Prescription], *, unstable: bool = False)
         if one.action == "rewind" and "factor" in one.arguments:
             target = {name: number for name, number in one.arguments.items() if name != "factor"}
             actions = (("rewind", target), ("scale_lr", {"factor": one.arguments["factor"]}))
-        if one.action == "scale_lr" and found and found[-1].name == "rewind":
+        if one.action in {"scale_lr", "warm_up_again"} and found and found[-1].name == "rewind":
             before = found.pop()
             judged = one if one.verify is not None or one.within is not None else before
             found.append(Treatment((*before.actions, *actions), judged.verify, judged.within))
@@ -102,6 +107,15 @@ def treatments(prescriptions: Sequence[Prescription], *, unstable: bool = False)
             for power in DEEPER
         ]
     return found
+
+
+def effect(finding: Finding, verify: str | None, now: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """The numbers a treatment is judged by, at the finding and `now`: those that `verify` names, or else all."""
+    numbers = {
+        name: (value, now[name]) for name, value in finding.evidence.items() if math.isfinite(now.get(name, math.nan))
+    }
+    named = {name: pair for name, pair in numbers.items() if verify and re.search(rf"\b{name}\b", verify)}
+    return named or numbers
 
 
 def began(finding: Finding) -> float:

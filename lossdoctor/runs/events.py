@@ -6,7 +6,8 @@ import msgspec
 
 __all__ = ["Event", "FindingEvent", "Intervention", "Mark", "Outcome"]
 
-Outcome: TypeAlias = Literal["pending", "kept", "reverted", "failed"]
+Outcome: TypeAlias = Literal["pending", "kept", "reverted", "failed", "proposed"]
+"""What became of an intervention; "proposed" was never made: a dry run says what it would have done."""
 
 
 class Intervention(msgspec.Struct, frozen=True, kw_only=True, tag="intervention", tag_field="kind"):
@@ -27,6 +28,8 @@ class Intervention(msgspec.Struct, frozen=True, kw_only=True, tag="intervention"
     outcome_reason: str = ""
     settled: float | None = None
     """The step at which the outcome was known."""
+    effect: dict[str, tuple[float, float]] = {}
+    """The numbers behind the finding: as they were when it was found, and when the outcome was known."""
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True, tag="mark", tag_field="kind"):

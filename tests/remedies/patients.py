@@ -142,6 +142,7 @@ class Judge:
     ill: set[str] = field(default_factory=set)
     holds: bool | None = False
     count: int = 0
+    numbers: dict[str, float] = field(default_factory=dict)
 
     def tick(self, ticks: int = 1) -> "Judge":
         self.count += ticks
@@ -155,3 +156,6 @@ class Judge:
 
     def ticks(self, rule: str) -> int:
         return self.count
+
+    def measured(self, rule: str) -> dict[str, float]:
+        return self.numbers

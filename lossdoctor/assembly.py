@@ -1,0 +1,126 @@
+"""Joins the parts of a Monitor: what records, what judges, what treats."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Literal, TypeAlias
+
+from torch import nn
+from torch.optim import Optimizer
+
+from lossdoctor.capture.environment import describe
+from lossdoctor.capture.faults import Faults
+from lossdoctor.capture.live import LiveJudge
+from lossdoctor.capture.mirror import TensorBoardMirror
+from lossdoctor.capture.names import layers_of
+from lossdoctor.capture.ranks import directory_of, may_treat
+from lossdoctor.capture.recorder import Recorder
+from lossdoctor.capture.scaler import ScalerWatch
+from lossdoctor.capture.session import Session
+from lossdoctor.capture.shards import Shards
+from lossdoctor.configuration import find_configuration
+from lossdoctor.remedies import Policy, Rehearsal, Remediator
+from lossdoctor.rulebook import Rulebook
+from lossdoctor.runs.events import Intervention
+from lossdoctor.runs.writer import RunWriter
+
+__all__ = ["Options", "Remediate", "assemble"]
+
+Remediate: TypeAlias = Literal["off", "suggest", "auto"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a Monitor is asked for beside model, optimizers and place; see Monitor."""
+
+    scheduler: Any
+    scaler: Any
+    total_steps: int | None
+    remediate: Remediate
+    policy: Policy | None
+    config: Mapping[str, Any] | None
+    also: Sequence[Any]
+    grad_norm_every: int | None
+    tensorboard: bool
+
+
+def assemble(
+    model: nn.Module,
+    optimizers: Sequence[Optimizer],
+    run_dir: str | PathLike[str] | None,
+    options: Options,
+    *,
+    faults: Faults,
+) -> tuple[Session, Remediator | None] | None:
+    """The session of a new recording, and who treats it in `auto`; None where this process records nothing.
+
+    Raises:
+        RunDirectoryError: run_dir cannot be written, or another Monitor is recording there.
+        ConfigurationError, RuleError: lossdoctor.toml or a rule file it names is wrong.
+    """
+    layers = layers_of(model)
+    if not layers:
+        faults.mention("model", f"{type(model).__name__} has no parameters; only what the loop reports is recorded")
+    watch = ScalerWatch(options.scaler)
+    info = describe(
+        model,
+        optimizers,
+        layers,
+        scheduler=options.scheduler,
+        uses_scaler=watch.is_enabled,
+        total_steps=options.total_steps,
+        config=options.config,
+    )
+    directory = directory_of(run_dir, info.rank, faults)
+    if directory is None:
+        return None
+    remediate, policy = options.remediate, options.policy or Policy()
+    if remediate == "auto" and not may_treat(info, faults):
+        remediate = "suggest"
+    shards = Shards.of(model)
+    info.remediate, info.sharded = remediate, shards is not None
+    rulebook = None
+    if remediate != "off":
+        settings = find_configuration()
+        rulebook = Rulebook.load(settings.rules, settings.thresholds, settings.ignore)
+        policy = options.policy or Policy(**settings.remedies)
+    writer = RunWriter(directory, info, rank=info.rank, mirror=TensorBoardMirror() if options.tensorboard else None)
+
+    def record(intervention: Intervention) -> None:
+        session.intervened(intervention)  # made further down
+
+    remediator: Remediator | None = None
+    if remediate == "auto" and not policy.dry_run:
+        # Before the recorder: its hooks are to see the learning rate that the remedies put in force.
+        remediator = Remediator(
+            model=model,
+            optimizers=optimizers,
+            scaler=options.scaler if watch.is_enabled else None,
+            also=options.also,
+            total_steps=info.total_steps,
+            policy=policy,
+            record=record,
+        )
+    recorder = Recorder(
+        optimizers,
+        layers=layers,
+        scaler=options.scaler,
+        faults=faults,
+        grad_norm_every=options.grad_norm_every or (1 if remediator is not None else None),
+        reads_at_once=remediate == "auto",
+        shards=shards,
+        model=model,
+        scheduler=options.scheduler,
+    )
+    if remediator is not None:
+        remediator.block_last()  # the recorder is to see the gradients of a step that is skipped
+    session = Session(
+        recorder,
+        writer,
+        faults,
+        make_judge=None if rulebook is None else lambda: LiveJudge(rulebook, info, event=writer.event),
+    )
+    session.doctor = remediator
+    if remediate == "auto" and policy.dry_run:
+        session.doctor = Rehearsal(len(optimizers), record=record, policy=policy)
+    return session, remediator
