@@ -13,13 +13,13 @@ from lossdoctor.capture.faults import Faults
 from lossdoctor.capture.live import LiveJudge
 from lossdoctor.capture.mirror import TensorBoardMirror
 from lossdoctor.capture.names import layers_of
-from lossdoctor.capture.ranks import directory_of, may_treat
+from lossdoctor.capture.ranks import directory_of, why_not_treated
 from lossdoctor.capture.recorder import Recorder
 from lossdoctor.capture.scaler import ScalerWatch
 from lossdoctor.capture.session import Session
 from lossdoctor.capture.shards import Shards
 from lossdoctor.configuration import find_configuration
-from lossdoctor.remedies import Policy, Rehearsal, Remediator
+from lossdoctor.remedies import Agreement, Ensemble, Policy, Rehearsal, Remediator
 from lossdoctor.rulebook import Rulebook
 from lossdoctor.runs.events import Intervention
 from lossdoctor.runs.writer import RunWriter
@@ -75,10 +75,18 @@ def assemble(
     if directory is None:
         return None
     remediate, policy = options.remediate, options.policy or Policy()
-    if remediate == "auto" and not may_treat(info, faults):
-        remediate = "suggest"
     shards = Shards.of(model)
-    info.remediate, info.sharded = remediate, shards is not None
+    info.sharded = shards is not None
+    agreement: Agreement | None = None
+    if remediate == "auto":
+        why_not = why_not_treated(info)
+        if not why_not and info.world_size > 1:
+            agreement = Agreement.join()
+            why_not = "" if agreement else 'not every rank made a Monitor with remediate="auto" and the same run_dir'
+        if why_not:
+            faults.mention("remedies", f'remediate="auto" works as "suggest" here: {why_not}')
+            remediate = "suggest"
+    info.remediate = remediate
     rulebook = None
     if remediate != "off":
         settings = find_configuration()
@@ -100,6 +108,7 @@ def assemble(
             total_steps=info.total_steps,
             policy=policy,
             record=record,
+            agreement=agreement,
         )
     recorder = Recorder(
         optimizers,
@@ -121,6 +130,8 @@ def assemble(
         make_judge=None if rulebook is None else lambda: LiveJudge(rulebook, info, event=writer.event),
     )
     session.doctor = remediator
+    if remediator is not None and agreement is not None:
+        session.doctor = Ensemble(remediator, agreement)
     if remediate == "auto" and policy.dry_run:
         session.doctor = Rehearsal(len(optimizers), record=record, policy=policy)
     return session, remediator

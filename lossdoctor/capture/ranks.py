@@ -7,7 +7,7 @@ from lossdoctor.capture.faults import Faults
 from lossdoctor.runs.info import RunInfo
 from lossdoctor.runs.layout import default_run_directory
 
-__all__ = ["directory_of", "may_treat"]
+__all__ = ["directory_of", "why_not_treated"]
 
 
 def directory_of(run_dir: str | PathLike[str] | None, rank: int, faults: Faults) -> Path | None:
@@ -26,12 +26,8 @@ def directory_of(run_dir: str | PathLike[str] | None, rank: int, faults: Faults)
     return directory
 
 
-def may_treat(info: RunInfo, faults: Faults) -> bool:
-    """Whether remedies may be applied: not by one process of several, which would set its replica apart."""
-    if info.world_size > 1:
-        faults.mention(
-            "remedies",
-            'remediate="auto" changes nothing where several processes train one model: what one of them changed would '
-            'set its replica apart. It works as "suggest"',
-        )
-    return info.world_size == 1
+def why_not_treated(info: RunInfo) -> str:
+    """Why remedies cannot be applied to this training; empty where they can."""
+    if info.world_size > 1 and info.sharded:
+        return "no process holds the whole model: what one of them changed would set its shards apart"
+    return ""

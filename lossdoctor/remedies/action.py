@@ -30,13 +30,17 @@ class LoopClipping:
 
 @dataclass(slots=True)
 class Patient:
-    """The training under treatment, as far as actions may touch it. `stopped` is what `should_stop` says."""
+    """The training under treatment, as far as actions may touch it. `stopped` is what `should_stop` says.
+
+    `spread` is called when weights were put back: where several processes train one model, it makes them equal.
+    """
 
     knobs: Sequence[OptimizerKnobs]
     snapshots: Snapshots
     scaler: GradScaler | None = None
     clipping: LoopClipping = field(default_factory=LoopClipping)
     stopped: bool = False
+    spread: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

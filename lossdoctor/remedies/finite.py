@@ -69,8 +69,8 @@ class Readback(Protocol):
     def send(self, flag: Tensor) -> None:
         """Start the copy of a flag."""
 
-    def arrived(self) -> list[bool]:
-        """The flags that have arrived since the last call, oldest first; never waits."""
+    def arrived(self, *, wait: bool = False) -> list[bool]:
+        """The flags that have arrived since the last call, oldest first; all of them with `wait`."""
 
     def forget(self) -> None:
         """Drop the flags still on their way."""
@@ -92,9 +92,11 @@ class CudaReadback:
         event.record(torch.cuda.current_stream(flag.device))
         self._travelling.append((host, event))
 
-    def arrived(self) -> list[bool]:
-        """The flags that have arrived since the last call, oldest first; never waits."""
+    def arrived(self, *, wait: bool = False) -> list[bool]:
+        """The flags that have arrived since the last call, oldest first; all of them with `wait`."""
         flags = []
+        if wait and self._travelling:
+            self._travelling[-1][1].synchronize()
         while self._travelling and self._travelling[0][1].query():
             flags.append(bool(self._travelling.popleft()[0]))
         return flags

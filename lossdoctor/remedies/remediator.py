@@ -12,10 +12,12 @@ Each treatment costs one of the run's budget; after one was kept, only errors ar
 Steps with non-finite gradients are not a matter of findings: they are kept from the weights at once, always.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,11 +26,12 @@ from torch.optim import Optimizer
 
 from lossdoctor.findings import Finding
 from lossdoctor.remedies.action import Patient
+from lossdoctor.remedies.agreement import Agreement
 from lossdoctor.remedies.bad_steps import BadSteps
 from lossdoctor.remedies.finite import weights_are_finite
 from lossdoctor.remedies.knobs import OptimizerKnobs
 from lossdoctor.remedies.ledger import Ledger
-from lossdoctor.remedies.policy import Policy
+from lossdoctor.remedies.policy import Policy, Proposal
 from lossdoctor.remedies.skipping import GoodBuffers, StepGuard, Steps
 from lossdoctor.remedies.snapshots import Snapshots, is_due
 from lossdoctor.remedies.transactions import Transactions
@@ -36,6 +39,12 @@ from lossdoctor.remedies.treatments import Judge, began, is_treatable, treatment
 from lossdoctor.runs.events import Intervention
 
 __all__ = ["Best", "Remediator"]
+
+logger = logging.getLogger(__name__)
+
+
+_TOGETHER = 8
+"""Steps after which several processes look at the flags on their devices, so that all see them at the same step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +77,29 @@ class Remediator:
         also: Sequence[Any] = (),
         total_steps: int | None = None,
         policy: Policy | None = None,
+        agreement: Agreement | None = None,
     ) -> None:
         policy = Policy() if policy is None else policy
+        if agreement is not None and policy.before_act is not None:
+            policy = replace(policy, before_act=_by_the_first(policy.before_act, agreement))
         self._model, self._policy, self._total_steps = model, policy, total_steps
         self._buffers = GoodBuffers(model)
-        self._snapshots = Snapshots(model, optimizers, scaler=scaler, also=also, generations=policy.generations)
+        self._snapshots = Snapshots(
+            model, optimizers, scaler=scaler, also=also, generations=policy.generations, agreement=agreement
+        )
         self._ledger = Ledger(record)
         self._guards_steps = policy.allows("skip_step")
         self._knobs = [
-            OptimizerKnobs(one, StepGuard(one, skips=self._guards_steps), before_step=self._before_step)
+            OptimizerKnobs(
+                one,
+                StepGuard(one, skips=self._guards_steps, waits=agreement is not None),
+                before_step=self._before_step,
+            )
             for one in optimizers
         ]
         self._patient = Patient(knobs=self._knobs, snapshots=self._snapshots, scaler=scaler)
+        if agreement is not None:
+            self._patient.spread = partial(agreement.spread, model)
         self._transactions = Transactions(self._patient, self._ledger, policy=policy, rewound=self._rewound)
         self._bad_steps = BadSteps(
             self._patient, self._ledger, self._transactions, limit=policy.bad_in_a_row, hopeless=policy.hopeless
@@ -160,7 +180,7 @@ class Remediator:
         seen = Steps()
         for knobs in self._knobs:
             knobs.undo()  # where a step raised
-            seen += knobs.guard.collect()
+            seen += knobs.guard.collect(wait=step % _TOGETHER == 0)
         if seen.large:
             self._transactions.left_out(seen.large)
             self._buffers.give_back()
@@ -185,6 +205,11 @@ class Remediator:
         is_best = self._best is None or self._policy.is_better(value, self._best.value)
         if is_best and self._snapshots.take_best(step, value):
             self._best = Best(step, value, metric)
+
+    def adopt_best(self, step: float, value: float) -> None:
+        """Rank 0 has new best weights: theirs will be sent when they are put in place, these stand in for them."""
+        if self._snapshots.take_best(step, value):
+            self._best = Best(step, value, self._policy.best_by)
 
     def act(self, findings: Sequence[Finding], step: float) -> None:
         """Take in new findings, and begin the treatment of the most urgent one if none is under way."""
@@ -257,3 +282,16 @@ class Remediator:
         self._bad_steps.close("kept", "the run ended")
         for knobs in self._knobs:
             knobs.close()
+
+
+def _by_the_first(ask: Callable[[Proposal], bool | None], agreement: Agreement) -> Callable[[Proposal], bool]:
+    """A question that only rank 0 is asked, and whose answer holds for all. One that fails there is a veto."""
+
+    def answer(proposal: Proposal) -> bool:
+        try:
+            return ask(proposal) is not False
+        except Exception:
+            logger.warning("before_act failed", exc_info=True)
+            return False
+
+    return lambda proposal: bool(agreement.from_first(lambda: answer(proposal)))

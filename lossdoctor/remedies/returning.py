@@ -22,6 +22,7 @@ def rewind(patient: Patient, arguments: Mapping[str, float], occasion: Occasion)
         return Refused(f"there is no verified snapshot from before step {since:.0f}")
     before = snapshots.copy(occasion.step)
     snapshots.restore(snapshot)
+    patient.spread()
     changes = {"weights": (occasion.step, snapshot.step)}
     return Done(changes, lambda: snapshots.restore(before), rewound_to=snapshot.step)
 
@@ -39,5 +40,6 @@ def early_stop(patient: Patient, _: Mapping[str, float], occasion: Occasion) -> 
         snapshots.restore(before)
 
     snapshots.restore(best)
+    patient.spread()
     patient.stopped = True
     return Done({"weights": (occasion.step, best.step)}, undo)

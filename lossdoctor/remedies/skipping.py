@@ -61,10 +61,11 @@ class StepGuard:
         optimizer: Optimizer,
         *,
         skips: bool = True,
+        waits: bool = False,
         readback: Readback | None = None,
         on_device: bool | None = None,
     ) -> None:
-        self._optimizer, self._skips = optimizer, skips
+        self._optimizer, self._skips, self._waits = optimizer, skips, waits
         self._readback: Readback = CudaReadback() if readback is None else readback
         self._on_device = on_device
         self.largest: float | None = None
@@ -197,9 +198,16 @@ class StepGuard:
             elif hasattr(self._optimizer, "found_inf"):
                 del self._optimizer.found_inf
 
-    def collect(self) -> Steps:
-        """What has become known since the last call."""
-        arrived, large = self._readback.arrived(), self._large_readback.arrived()
+    def collect(self, *, wait: bool = False) -> Steps:
+        """What has become known since the last call.
+
+        A guard that `waits` reads what is on a device only when it is told to `wait`, and then all of it: several
+        processes see the same flags at the same step.
+        """
+        if self._waits and not wait:
+            steps, self._steps = self._steps, Steps()
+            return steps
+        arrived, large = self._readback.arrived(wait=self._waits), self._large_readback.arrived(wait=self._waits)
         self._count_large(large)
         bad = sum(arrived)
         steps, self._steps = self._steps, Steps()

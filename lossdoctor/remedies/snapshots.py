@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lossdoctor.remedies.agreement import Agreement
 from lossdoctor.remedies.copies import Saved, copied, fresh, leaves, put_back, size_of
 from lossdoctor.remedies.finite import CudaReadback, Readback, all_finite, floating, non_finite_flag, on_host
 
@@ -76,12 +77,14 @@ class Snapshots:
         scaler: GradScaler | None = None,
         also: Sequence[Any] = (),
         generations: int = 5,
+        agreement: Agreement | None = None,
         readback: Callable[[], Readback] = CudaReadback,
     ) -> None:
         self._model, self._optimizers = model, list(optimizers)
         self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
         self._also = [thing for thing in also if not self._is_scheduler(thing)]
         self._generations = max(generations, 2)
+        self._agreement = agreement
         self._make_readback = readback
         self._kept: list[Snapshot] = []
         self._candidates: list[Snapshot] = []
@@ -228,7 +231,11 @@ class Snapshots:
         snapshots not to return.
         """
         self._promote()
-        sound = [one for one in self._kept if one.step + 1 < since or (one is self._kept[0] and one.step < since)]
+        kept = self._kept
+        if self._agreement is not None:
+            common = self._agreement.common({one.step for one in kept})
+            kept = [one for one in kept if one.step in common]
+        sound = [one for one in kept if one.step + 1 < since or (one is kept[0] and one.step < since)]
         return next((snapshot for snapshot in reversed(sound) if snapshot.step not in other_than), None)
 
     def drop_after(self, step: float) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lossdoctor.findings import SEVERITIES, Finding, Prescription
+from lossdoctor.judging import Standing
 from lossdoctor.runs.events import Intervention
 
 __all__ = ["Course", "Judge", "Treatment", "began", "effect", "is_treatable", "treatments", "urgency"]
@@ -32,6 +33,9 @@ class Judge(Protocol):
 
     def measured(self, rule: str) -> Mapping[str, float]:
         """The rule's measures at its latest tick."""
+
+    def standing(self) -> Mapping[str, Standing]:
+        """All of this for every rule that ever had a finding."""
 
 
 @dataclass(frozen=True, slots=True)

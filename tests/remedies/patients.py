@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lossdoctor.findings import Finding, Prescription
+from lossdoctor.judging import Standing
 from lossdoctor.remedies import Remediator
 from lossdoctor.runs.events import Intervention
 
@@ -159,3 +160,6 @@ class Judge:
 
     def measured(self, rule: str) -> dict[str, float]:
         return self.numbers
+
+    def standing(self) -> dict[str, Standing]:
+        return {rule: Standing(True, self.count) for rule in self.ill}
