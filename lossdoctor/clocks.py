@@ -11,13 +11,13 @@ On every clock NaN is "null": not observed, or observed but not finite. Non-fini
 gives the same ticks, bit for bit.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
-import bottleneck as bn
 import numpy as np
 
+from lossdoctor.companions import COMPANIONS
+from lossdoctor.origins import ORIGINS, origin
 from lossdoctor.runs.stacking import stack
 from lossdoctor.runs.tables import Block, Table
 from lossdoctor.signals import SIGNALS, Clock
@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 _SHARE = 20
-_PERCENTILE = 90
 
 
 def interval_rows(start: int, smallest: int = 2) -> int:
@@ -48,24 +47,6 @@ def interval_rows(start: int, smallest: int = 2) -> int:
     """
     return max(smallest, start // _SHARE)
 
-
-def _p90(values: Array) -> float:
-    return float(np.nanpercentile(values, _PERCENTILE))
-
-
-COMPANIONS: Mapping[str, Callable[[Array], float]] = MappingProxyType(
-    {
-        "median": lambda values: float(bn.nanmedian(values)),
-        "mean": lambda values: float(np.add.reduce(values) / len(values)),
-        "min": lambda values: float(np.min(values)),
-        "max": lambda values: float(np.max(values)),
-        "p90": _p90,
-        "first": lambda values: float(values[0]),
-        "last": lambda values: float(values[-1]),
-        "count": lambda values: float(len(values)),
-    }
-)
-"""What a slower clock says of a step signal over its span, from the finite observed values in order."""
 
 _SUFFIX = "_non_finite"
 
@@ -82,7 +63,7 @@ def source_of(name: str) -> tuple[str, str | None]:
 
 def recorded(name: str) -> str:
     """The column behind a name: "mean_train_loss" and "train_loss_non_finite" are both made of train_loss."""
-    source, _ = source_of(name)
+    source, _ = source_of(ORIGINS.get(name, name))
     return source if source in SIGNALS else source.removesuffix(_SUFFIX)
 
 
@@ -101,7 +82,7 @@ def names_on(clock: Clock) -> frozenset[str]:
     evaluation = _with_counts(by_source["evaluation"])
     match clock:
         case "step":
-            return frozenset(step)
+            return frozenset([*step, *ORIGINS])
         case "interval":
             return frozenset(["step", *companions, *by_source["layer"], "layer_depth"])
         case "evaluation":
@@ -205,7 +186,11 @@ class StepClock:
     def observe(self, block: Block) -> Ticks:
         """The ticks of the next block."""
         step = block.steps.step
-        return Ticks(step, {"step": step, **{name: _finite(block.steps, name) for name in self._names}})
+        signals = {
+            name: origin(name, block.layers, step) if name in ORIGINS else _finite(block.steps, name)
+            for name in self._names
+        }
+        return Ticks(step, {"step": step, **signals})
 
 
 class IntervalClock:

@@ -7,6 +7,7 @@ __all__ = ["DATA_SIGNALS"]
 _TRAIN_BATCHES = "iterate over monitor.batches(loader)"
 _VAL_BATCHES = 'iterate over monitor.batches(val_loader, split="val") before monitor.evaluation'
 _BOTH_BATCHES = 'iterate over monitor.batches(loader), and over monitor.batches(val_loader, split="val") to validate'
+_LOSS_TENSOR = "pass the loss to monitor.step as the tensor that backward() was called on, outside of torch.compile"
 _OUTPUT_TAP = "record the run with Monitor, outside of torch.compile"
 
 _BATCH = (
@@ -21,6 +22,7 @@ _BATCH = (
     ("labels_distinct", "labels", "number of different labels"),
     ("supervised_share", "1", "share of the integer labels that are not ignored"),
     ("padding_share", "1", "share of padding among the tokens"),
+    ("padding_supervised_share", "1", "share of padding among the labels of tokens that are not -100, by the mask,"),
 )
 _OUTPUT = (
     ("output_classes", "1", "width of the model's output: the classes of a classifier"),
@@ -35,6 +37,16 @@ DATA_SIGNALS = (
     *(Signal(name, "step", unit, f"{meaning} of the batch", _TRAIN_BATCHES) for name, unit, meaning in _BATCH),
     *(Signal(name, "step", unit, meaning, _OUTPUT_TAP) for name, unit, meaning in _OUTPUT),
     Signal("shape_mismatch", "step", "1", "1 where (N, 1) and (N,) became (N, N) in the loss, else 0", _TRAIN_BATCHES),
+    Signal("softmax_twice", "step", "1", "1 where a loss made for logits got probabilities, else 0", _LOSS_TENSOR),
+    Signal("binary_targets", "step", "1", "1 where the loss is torch's binary cross entropy, else 0", _LOSS_TENSOR),
+    Signal("ignore_index", "step", "label", "the label that torch's cross entropy leaves out", _LOSS_TENSOR),
+    Signal(
+        "epochs_in_same_order",
+        "step",
+        "epochs",
+        "epochs in a row that began with the same rows in the same order, the latest one among them",
+        _TRAIN_BATCHES,
+    ),
     # -- once an epoch
     Signal("epoch_order", "step", "1", "24-bit hash of the labels an epoch begins with", _TRAIN_BATCHES),
     # -- once a validation

@@ -8,11 +8,12 @@ import numpy as np
 
 from lossdoctor.clocks import EvaluationClock, IntervalClock, RunClock, StepClock, Ticks
 from lossdoctor.findings import Diagnosis, Finding, Undecided
-from lossdoctor.health import INTERVAL_NAMES, Health
-from lossdoctor.judging import RuleGroup
+from lossdoctor.health import EVALUATION_NAMES, INTERVAL_NAMES, Health
+from lossdoctor.judging import RuleGroup, Standing
+from lossdoctor.naming import named
 from lossdoctor.rulebook import Rule, Rulebook, applies
 from lossdoctor.runs.events import Intervention
-from lossdoctor.runs.info import facts
+from lossdoctor.runs.info import ModelChecks, facts
 from lossdoctor.runs.tables import Block, Run
 from lossdoctor.verdicts import arrange, conclude, settle
 
@@ -50,7 +51,7 @@ class Diagnoser:
         self._facts = dict(run_facts)
         grouped: dict[tuple[str, frozenset[str], bool], list[Rule]] = {}
         for rule in rulebook.rules.values():
-            if not applies(rule, self._facts):
+            if rule.clock != "run" and not applies(rule, self._facts):
                 continue
             layered = rule.each == "layer" or any(name.startswith("layer_") for name in rule.signals | rule.optional)
             grouped.setdefault((rule.clock, rule.signals, layered), []).append(rule)
@@ -64,10 +65,10 @@ class Diagnoser:
         self._clocks = _Clocks(
             StepClock(names["step"]),
             IntervalClock(names["interval"] | INTERVAL_NAMES, layers=len(layers), smallest=1 if rows_are_means else 2),
-            EvaluationClock(names["evaluation"] | {"val_loss", "val_accuracy"}),
+            EvaluationClock(names["evaluation"] | EVALUATION_NAMES),
             RunClock(run_names),
         )
-        self._health = Health()
+        self._health = Health(self._facts)
         groups = [group for groups in self._groups.values() for group in groups]
         self._states = {state.rule.id: state for group in groups for state in group.states}
 
@@ -103,6 +104,14 @@ class Diagnoser:
         value = self._states[rule].verified.get(verify, float("nan")) if rule in self._states else float("nan")
         return None if np.isnan(value) else bool(value)
 
+    def measured(self, rule: str) -> dict[str, float]:
+        """A rule's measures at its latest tick: what became of the evidence behind its finding."""
+        return self._states[rule].measured() if rule in self._states else {}
+
+    def standing(self) -> dict[str, Standing]:
+        """How things are with every rule that ever had a finding."""
+        return {rule: state.standing() for rule, state in self._states.items() if state.tracker.episodes}
+
     def ticks(self, rule: str) -> int:
         """How many ticks a rule has seen so far: the unit of a fix's `within`."""
         return self._states[rule].ticks if rule in self._states else 0
@@ -111,11 +120,17 @@ class Diagnoser:
         """Whether an episode of the rule is going on."""
         return rule in self._states and self._states[rule].tracker.current is not None
 
+    def at_the_end(self) -> list[Finding]:
+        """What the rules on the run clock find; provisional while the run goes on."""
+        states = [state for group in self._judge_run() for state in group.states]
+        return [state.finding(episode, self._layers) for state in states for episode in state.tracker.episodes]
+
     def _judge_run(self) -> list[RuleGroup]:
         """The rules on the run clock, judged afresh over what was seen so far."""
         tick = self._clocks.run.tick()
-        seen = {name: float(count) for name, count in self._clocks.seen.items()}
-        groups = [RuleGroup(rules, {**self._facts, **seen}) for rules in self._run_rules]
+        known = {**self._facts, **{name: float(count) for name, count in self._clocks.seen.items()}}
+        applicable = ([rule for rule in rules if applies(rule, known)] for rules in self._run_rules)
+        groups = [RuleGroup(rules, known) for rules in applicable if rules]
         for group in groups:
             group.observe(tick)
         return groups
@@ -128,8 +143,9 @@ class Diagnoser:
         interventions: Sequence[Intervention] = (),
         warnings: Sequence[str] = (),
         config: Mapping[str, object] | None = None,
+        checks: ModelChecks | None = None,
     ) -> Diagnosis:
-        """Everything there is to say about what was seen so far."""
+        """Everything there is to say about what was seen so far; `checks` has the names of parameters and modules."""
         groups = [*(group for groups in self._groups.values() for group in groups), *self._judge_run()]
         findings: list[Finding] = []
         passed: list[str] = []
@@ -158,7 +174,7 @@ class Diagnoser:
                 summary="",
                 steps=seen["steps"],
                 evaluations=seen["evaluations"],
-                findings=arranged,
+                findings=[named(finding, self._rulebook.rules, checks or ModelChecks()) for finding in arranged],
                 passed=sorted(passed),
                 undecided=undecided,
                 reasons=self._health.reasons(),
@@ -168,7 +184,8 @@ class Diagnoser:
                 config=dict(config or {}),
             ),
             vital,
-            learned=bool(self._health.signs_of_learning()),
+            learned=bool(self._health.signs_of_learning())
+            or any("not_learning" in explanations.get(one.rule, ()) for one in arranged if one.severity == "benign"),
         )
 
 
@@ -188,4 +205,5 @@ def diagnose(run: Run, rulebook: Rulebook | None = None) -> Diagnosis:
         interventions=run.interventions,
         warnings=run.warnings,
         config=run.info.config,
+        checks=run.info.checks,
     )

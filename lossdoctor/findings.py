@@ -7,6 +7,7 @@ import msgspec
 from lossdoctor.runs.events import Intervention
 
 __all__ = [
+    "ADVICE",
     "SCHEMA",
     "SEVERITIES",
     "Applicability",
@@ -19,6 +20,9 @@ __all__ = [
 ]
 
 SCHEMA = "lossdoctor.diagnosis/1"
+
+ADVICE = "recipe"
+"""The family of findings that are advice on the recipe: nothing is wrong, so reports keep them apart and short."""
 
 Severity: TypeAlias = Literal["benign", "info", "warning", "error"]
 SEVERITIES: tuple[Severity, ...] = ("benign", "info", "warning", "error")
@@ -63,6 +67,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     until: float | None = None
     resolved: bool = False
     layers: list[str] = []
+    names: list[str] = []
+    """The parameters or modules it is about, where run.json names them."""
     message: str
     evidence: dict[str, float] = {}
     peak: float | None = None
@@ -81,6 +87,8 @@ class Undecided(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     missing: list[str] = []
     """The signals that would decide it; empty where there were just too few ticks."""
+    family: str = ""
+    """The rule's family: reports are silent about advice that could not be given."""
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):

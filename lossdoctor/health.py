@@ -1,30 +1,43 @@
-"""Why a run is healthy: the schedule recognized, norms, losses and throughput, each with its numbers."""
+"""Why a run is healthy: the schedule recognized, norms, losses, gaps and throughput, each with its numbers."""
+
+from collections.abc import Mapping
 
 import numpy as np
 
+from lossdoctor import benign
 from lossdoctor.clocks import Ticks
+from lossdoctor.schedules import describe_schedule
 from lossdoctor.statistics import Array
 
-__all__ = ["INTERVAL_NAMES", "Health", "describe_schedule"]
+__all__ = ["EVALUATION_NAMES", "INTERVAL_NAMES", "Health"]
 
-INTERVAL_NAMES = frozenset(
-    {"last_learning_rate", "median_train_loss", "median_grad_norm", "mean_data_wait", "mean_step_time"}
-)
+INTERVAL_NAMES = benign.INTERVAL_NAMES | {
+    "last_learning_rate",
+    "median_train_loss",
+    "median_grad_norm",
+    "mean_data_wait",
+    "mean_step_time",
+}
 """Interval signals that reasons are made from."""
 
-_SHAPE_TOLERANCE = 0.03
-_LONG_RISE = 0.5
-"""A rise that takes longer than this share of the run is no warm-up."""
+EVALUATION_NAMES = frozenset({"val_loss", "val_accuracy", "mean_train_loss"})
+"""The same on the evaluation clock."""
+
 _NORMS_CALM = 10.0
 _WAIT_SMALL = 0.1
+_GAP_SMALL = 0.1
 
 
 class Health:
-    """Collects, tick by tick, what the reasons of a healthy verdict are made of: a few hundred numbers for any run."""
+    """Collects, tick by tick, what the reasons of a healthy verdict are made of: a few hundred numbers for any run.
 
-    def __init__(self) -> None:
+    `facts` are the numbers of the run, read when reasons are asked for.
+    """
+
+    def __init__(self, facts: Mapping[str, float] | None = None) -> None:
+        self._facts = {} if facts is None else facts
         self._intervals: dict[str, list[Array]] = {name: [] for name in ("step", *sorted(INTERVAL_NAMES))}
-        self._evaluations: dict[str, list[Array]] = {"step": [], "val_loss": [], "val_accuracy": []}
+        self._evaluations: dict[str, list[Array]] = {name: [] for name in ("step", *sorted(EVALUATION_NAMES))}
 
     def observe(self, intervals: Ticks, evaluations: Ticks) -> None:
         """Take in the next ticks."""
@@ -34,17 +47,19 @@ class Health:
 
     def reasons(self) -> list[str]:
         """Plain sentences; only those that speak for the run."""
-        intervals, _ = self._columns()
+        intervals, evaluations = self._columns()
         return [
             *self.signs_of_learning(),
             *filter(
                 None,
                 (
+                    _gap(evaluations["val_loss"], evaluations["mean_train_loss"]),
                     _schedule(intervals["step"], intervals["last_learning_rate"]),
                     _norms(intervals["median_grad_norm"]),
                     _waiting(intervals["mean_data_wait"], intervals["mean_step_time"]),
                 ),
             ),
+            *benign.patterns(intervals, evaluations, self._facts),
         ]
 
     def signs_of_learning(self) -> list[str]:
@@ -118,60 +133,12 @@ def _schedule(step: Array, rate: Array) -> str:
     return f"LR: {described}" if described else ""
 
 
-def describe_schedule(step: Array, rate: Array) -> str:
-    """A learning-rate schedule in words, from its values at some steps; empty where there are too few.
-
-    >>> steps = np.arange(1.0, 101.0)
-    >>> describe_schedule(steps, np.full(100, 1e-3))
-    'constant 0.001'
-    >>> describe_schedule(steps, np.minimum(steps / 20, (100 - steps) / 80) * 1e-3)
-    'linear warm-up over 20 steps to 0.001, then linear decay to 0'
-    """
-    if len(rate) < 4:  # noqa: PLR2004 - no shape
+def _gap(val: Array, train: Array) -> str:
+    both = ~np.isnan(val) & ~np.isnan(train)
+    val, train = val[both], train[both]
+    if len(val) < 3 or not train.max() > train[-1]:  # noqa: PLR2004 - fewer evaluations are no trend
         return ""
-    peak = float(rate.max())
-    if peak <= 0:
+    share = float((val[-1] - train[-1]) / (train.max() - train[-1]))
+    if not 0 <= share <= _GAP_SMALL:
         return ""
-    if rate.min() >= peak * (1 - 1e-6):
-        return f"constant {peak:.3g}"
-    top = int(np.argmax(rate >= peak * (1 - 1e-6)))
-    if top > 1 and rate[top - 1] == rate[0]:
-        return f"{rate[0]:.3g}, raised to {peak:.3g} by step {step[top]:.0f}, then {_decay(step[top:], rate[top:])}"
-    rising = bool(np.all(np.diff(rate[: top + 1]) >= 0)) and top > 0
-    if rising and step[top] > _LONG_RISE * step[-1]:
-        rise = f"rises from {rate[0]:.3g} to {peak:.3g} by step {step[top]:.0f}"
-        return rise if top == len(rate) - 1 else f"{rise}, then {_decay(step[top:], rate[top:])}"
-    words = f"linear warm-up over {step[top]:.0f} steps to {peak:.3g}" if rising else f"starts at {rate[0]:.3g}"
-    line = np.interp(step[: top + 1], step[[0, top]], rate[[0, top]])
-    if rising and _deviation(rate[: top + 1], line) > 2 * _SHAPE_TOLERANCE:
-        words = f"warm-up over {step[top]:.0f} steps to {peak:.3g}"
-    decay = _decay(step[top:], rate[top:])
-    return f"{words}, then {decay}" if rising else f"{words}, {decay}"
-
-
-def _decay(step: Array, rate: Array) -> str:
-    first, last = float(rate[0]), float(rate[-1])
-    if len(rate) < 3 or first == 0 or rate.min() >= first * (1 - 1e-6):  # noqa: PLR2004 - no shape
-        return "constant"
-    if np.any(np.diff(rate) > first * 1e-6):
-        return f"varies between {rate.min():.3g} and {first:.3g}"
-    drops = np.flatnonzero(np.diff(rate) < -first * 1e-9)
-    if len(drops) <= max(3, len(rate) // 5):
-        return f"{len(drops)} drop{'s' if len(drops) > 1 else ''} to {last:.3g}"
-    # The schedule begins to fall at the last step at its top.
-    top = int(np.flatnonzero(rate >= first * (1 - 1e-6))[-1])
-    step, rate = step[top:], rate[top:]
-    phase = (step - step[0]) / (step[-1] - step[0])
-    shapes = {
-        "linear decay": first + (last - first) * phase,
-        "cosine": last + (first - last) * 0.5 * (1 + np.cos(np.pi * phase)),
-    }
-    if last > 0:
-        shapes["exponential decay"] = first * (last / first) ** phase
-    name, shape = min(shapes.items(), key=lambda item: _deviation(rate, item[1]))
-    return f"{name if _deviation(rate, shape) <= _SHAPE_TOLERANCE else 'decay'} to {last:.3g}"
-
-
-def _deviation(values: Array, shape: Array) -> float:
-    span = float(np.ptp(values)) or 1.0
-    return float(np.max(np.abs(values - shape))) / span
+    return f"val_loss ends {share:.1%} of what training gained above the training loss"

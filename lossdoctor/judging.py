@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +16,16 @@ from lossdoctor.rule import Fix, Rule
 from lossdoctor.signals import SIGNALS
 from lossdoctor.templates import fill, names_in
 
-__all__ = ["RuleGroup", "RuleState"]
+__all__ = ["RuleGroup", "RuleState", "Standing"]
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How things are with one rule: what whoever acts on its findings goes by."""
+
+    active: bool = False
+    ticks: int = 0
+    verified: dict[str, bool | None] = {}
+    measured: dict[str, float] = {}
 
 
 class RuleState:
@@ -26,6 +36,7 @@ class RuleState:
         self.tracker = EpisodeTracker(rule.patience, layered=rule.each == "layer")
         self.ticks = 0
         self.verified: dict[str, float] = {}
+        self._latest: _Values | None = None
         scope = rule.scope
 
         def node(text: str, part: str) -> int:
@@ -58,6 +69,7 @@ class RuleState:
     def observe(self, step: Array, values: "_Values") -> list[Episode]:
         """Take in the rule's next ticks and return the episodes that began."""
         self.ticks += len(step)
+        self._latest = values
         truth = values.wide(self._when)
         unknown = np.broadcast_to(np.nan, truth.shape)
         for text, node in self._verifications.items():
@@ -74,6 +86,16 @@ class RuleState:
             grave=unknown if self._grave is None else values.wide(self._grave, like=truth),
             freeze=freeze,
         )
+
+    def measured(self) -> dict[str, float]:
+        """The rule's measures at its latest tick, on the first layer; empty before the first tick."""
+        latest = self._latest
+        return {} if latest is None else {name: latest.at(node, -1, 0) for name, node in self._measures.items()}
+
+    def standing(self) -> Standing:
+        """How things are with it now."""
+        verified = {text: None if np.isnan(value) else bool(value) for text, value in self.verified.items()}
+        return Standing(self.tracker.current is not None, self.ticks, verified, self.measured())
 
     def _freeze(self, values: "_Values", tick: int, layer: int) -> Frozen:
         def at(node: int) -> float:
@@ -94,11 +116,14 @@ class RuleState:
         """What there is to say about one episode; `layers` are the names of the layers."""
         rule = self.rule
         resolved = rule.kind == "state" and episode.over
-        severity = "error" if episode.grave else rule.severity
         numbers = {**rule.thresholds, **episode.frozen.values}
         variant = None if episode.frozen.variant is None else rule.variants[episode.frozen.variant]
+        special = None if variant is None else variant.severity
+        severity = "error" if episode.grave else special or rule.severity
         ongoing = rule.kind == "state" and not episode.over
         worst = sorted(episode.layers, key=lambda layer: (-np.nan_to_num(episode.layers[layer], nan=-np.inf), layer))
+        if rule.at_layer is not None and (number := numbers[rule.at_layer]) >= 0:  # False for NaN
+            worst = [int(number)]
         return Finding(
             rule=rule.id,
             title=rule.title,
@@ -180,6 +205,8 @@ class RuleGroup:
             if present.any():
                 self._observed.add(name)
             seen &= present
+        if not self.signals:
+            self._observed |= {name for name, values in ticks.signals.items() if not np.isnan(values).all()}
         if not seen.any():
             return []
         everything = bool(seen.all())
@@ -192,24 +219,27 @@ class RuleGroup:
         """Why a rule without findings could not be decided; None if it was."""
         if state.tracker.decided >= state.rule.patience:
             return None
-        missing = [name for name in self.signals if name not in self._observed]
+        reason, missing = self._why_undecided(state)
+        return Undecided(rule=state.rule.id, reason=reason, missing=missing, family=state.rule.family)
+
+    def _why_undecided(self, state: RuleState) -> tuple[str, list[str]]:
+        """What to say of a rule that could not be decided, and the signals or facts that it lacks."""
+        # A rule that can make do with one of several signals needs none in particular: it names the one it would draw.
+        needed = self.signals or [state.rule.evidence or ""]
+        missing = [name for name in filter(None, needed) if name not in self._observed]
         if state.rule.clock == "evaluation" and not self._ticks:
             # What is told of the steps between evaluations cannot be missing before there is one.
             missing = [name for name in missing if source_of(name)[1] is None]
         if missing:
             columns = sorted({recorded(name) for name in missing})
             hints = sorted({SIGNALS[name].how for name in columns if name in SIGNALS and SIGNALS[name].how})
-            reason = f"no {' and no '.join(columns)} was recorded"
-            return Undecided(rule=state.rule.id, reason="; ".join([reason, *hints]), missing=columns)
+            return "; ".join([f"no {' and no '.join(columns)} was recorded", *hints]), columns
         if unknown := sorted(name for name in state.rule.facts if name not in self._run_facts):
             known = f"{' and '.join(unknown)} {'are' if len(unknown) > 1 else 'is'} not known"
-            return Undecided(rule=state.rule.id, reason=known, missing=unknown)
+            return known, unknown
         if not state.ticks and self._ticks:
-            return Undecided(rule=state.rule.id, reason=f"{' and '.join(self.signals)} were never observed together")
-        return Undecided(
-            rule=state.rule.id,
-            reason=f"too short: {_ticks(state.ticks, state.rule.clock)} seen, {state.tracker.decided} could be decided",
-        )
+            return f"{' and '.join(self.signals)} were never observed together", []
+        return f"too short: {_ticks(state.ticks, state.rule.clock)} seen, {state.tracker.decided} could be decided", []
 
 
 def _ticks(number: int, clock: str) -> str:

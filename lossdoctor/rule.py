@@ -16,9 +16,12 @@ __all__ = ["ACTIONS", "OPTIONAL", "Fix", "Rule", "RuleTest", "Variant", "Verify"
 ACTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "scale_lr": ("factor",),
+        "warm_up_again": ("steps",),
         "scale_weight_decay": ("factor",),
         "tighten_clipping": ("max_norm",),
+        "loosen_clipping": ("max_norm",),
         "skip_step": (),
+        "skip_batch": ("max_norm",),
         "rewind": ("before",),
         "early_stop": ("to_step",),
         "lower_loss_scale": ("factor",),
@@ -56,10 +59,14 @@ class Fix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A special case of a pathology: the first whose condition holds gives the message, and fixes if it has any."""
+    """A special case of a pathology: the first whose condition holds gives the message, and fixes if it has any.
+
+    `severity` replaces the rule's, where the case is a graver or a lighter one.
+    """
 
     when: str
     message: str
+    severity: Severity | None = None
     fixes: list[Fix] = []
 
 
@@ -83,7 +90,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `peak` names the measure whose highest value tells how bad an episode became (and which layer is worst). `evidence`
     is the signal to draw beside a finding. `applies_when` is a condition on facts of the run: where it is known to be
     false the rule has nothing to say, and is neither passed nor undecided. Without a decision on every `vital` rule a
-    run is not called healthy.
+    run is not called healthy. `names` are lists in the `checks` of run.json with the names of what a finding is about.
+    `at_layer` names the measure that is the number of the layer a finding is about, for rules not on layers.
     """
 
     id: str
@@ -105,6 +113,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     patience: int = 1
     vital: bool = False
     explains: list[str] = []
+    names: list[str] = []
+    at_layer: str | None = None
     thresholds: dict[str, float] = {}
     measures: dict[str, str] = {}
     variants: list[Variant] = []

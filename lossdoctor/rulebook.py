@@ -16,6 +16,7 @@ import msgspec
 
 from lossdoctor.errors import ConfigurationError, RuleError, nearest
 from lossdoctor.expressions import Graph, Scope
+from lossdoctor.naming import LISTS
 from lossdoctor.rule import ACTIONS, OPTIONAL, Fix, Rule, RuleTest, Variant, Verify
 from lossdoctor.templates import fill, names_in
 
@@ -117,8 +118,9 @@ def _checked(rule: Rule) -> Rule:
         fill(fix.advice, known | dict.fromkeys(fix.arguments, 1.0), where)
     for message in (rule.message, *(variant.message for variant in rule.variants)):
         fill(message, known, where)
-    if rule.peak is not None and rule.peak not in rule.measures:
-        raise RuleError(f"{where}: peak: unknown measure '{rule.peak}'{nearest(rule.peak, rule.measures)}")
+    for part, named in (("peak", rule.peak), ("at_layer", rule.at_layer)):
+        if named is not None and named not in rule.measures:
+            raise RuleError(f"{where}: {part}: unknown measure '{named}'{nearest(named, rule.measures)}")
     if rule.patience < 1:
         raise RuleError(f"{where}: patience: must be 1 or more")
     free = {"step", "layer_depth"}
@@ -137,6 +139,9 @@ def _check_names(rule: Rule, scope: Scope) -> None:
     for name, value in rule.thresholds.items():
         if math.isnan(value):
             raise RuleError(f"{rule.path}: thresholds.{name}: is not a number")
+    for name in rule.names:
+        if name not in LISTS:
+            raise RuleError(f"{rule.path}: names: run.json has no list '{name}'{nearest(name, LISTS)}")
     if both := {*rule.thresholds} & {*rule.measures}:
         raise RuleError(f"{rule.path}: '{min(both)}' is both a threshold and a measure")
 

@@ -12,6 +12,7 @@ value here: it means that a statistic cannot say yet.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -121,6 +122,33 @@ class _AtLowest:
         return self._held(y, ~np.isnan(x) & ~(lowest >= before))
 
 
+class _AtTrough:
+    """`y` at the tick where `x` was lowest since its highest value so far: the bottom of what follows the top."""
+
+    def __init__(self) -> None:
+        self._highest, self._before, self._held = Running(np.fmax), Lag(), Held()
+        self._low: Array | None = None
+
+    def __call__(self, y: Array, x: Array) -> Array:
+        y, x = np.broadcast_arrays(y, x)
+        if not len(x):
+            return self._held(y, np.zeros(x.shape, dtype=np.bool_))
+        highest = self._highest(x)
+        tops = ~np.isnan(x) & ~(highest <= self._before(highest))
+        columns = x.reshape(len(x), -1)
+        low = np.full(columns.shape[1], np.nan) if self._low is None else self._low
+        taken = np.zeros(columns.shape, dtype=np.bool_)
+        for layer, top in enumerate(tops.reshape(columns.shape).T):
+            starts = np.flatnonzero(top)
+            for begin, end in pairwise([0, *starts[starts > 0].tolist(), len(x)]):
+                carry = np.nan if top[begin] else low[layer]
+                lowest = np.fmin.accumulate(np.concatenate(([carry], columns[begin:end, layer])))
+                low[layer] = lowest[-1]
+                taken[begin:end, layer] = ~np.isnan(columns[begin:end, layer]) & ~(lowest[1:] >= lowest[:-1])
+        self._low = low
+        return self._held(y, taken.reshape(x.shape))
+
+
 class _AtFirst:
     """`y` at the first tick where the condition held; NaN before."""
 
@@ -205,6 +233,11 @@ def _highest_across(rows: Array, axis: int) -> Array:
     return highest
 
 
+def _last_across(rows: Array, axis: int) -> Array:
+    last: Array = np.take(rows, [-1], axis=axis)
+    return last
+
+
 @dataclass(frozen=True, slots=True)
 class Word:
     """A word of the rule language: how many series it takes, whether a window follows, and what makes its filter."""
@@ -224,6 +257,7 @@ VOCABULARY: Mapping[str, Word] = MappingProxyType(
         "lowest": Word(lambda: Running(np.fmin), "the lowest value so far"),
         "highest": Word(lambda: Running(np.fmax), "the highest value so far"),
         "at_lowest": Word(_AtLowest, "at_lowest(y, x): y where x was lowest so far", series=2),
+        "at_trough": Word(_AtTrough, "at_trough(y, x): y where x was lowest since its highest so far", series=2),
         "at_first": Word(_AtFirst, "at_first(y, condition): y where the condition first held", series=2),
         "typical": Word(_Typical, "typical(x, w): median of the w ticks before this one", window=True),
         "spread": Word(_Spread, "spread(x, w): robust standard deviation of the w ticks before this one", window=True),
@@ -248,6 +282,7 @@ VOCABULARY: Mapping[str, Word] = MappingProxyType(
         "streak": Word(Streak, "ticks in a row in which the condition held"),
         "count": Word(Count, "ticks so far in which the condition held"),
         "across_median": Word(lambda: _across(bn.nanmedian), "the median over the layers at this tick"),
+        "across_last": Word(lambda: _across(_last_across), "the value of the last layer at this tick"),
         "across_max": Word(lambda: _across(_highest_across), "the highest value over the layers at this tick"),
     }
 )

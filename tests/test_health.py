@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lossdoctor.clocks import Ticks
-from lossdoctor.health import INTERVAL_NAMES, Health, describe_schedule
+from lossdoctor.health import EVALUATION_NAMES, INTERVAL_NAMES, Health
+from lossdoctor.schedules import describe_schedule
 
 STEP = np.arange(1.0, 201.0)
 COSINE = 0.5 * (1 + np.cos(np.pi * STEP / 200))
@@ -29,6 +30,12 @@ COSINE = 0.5 * (1 + np.cos(np.pi * STEP / 200))
         (np.zeros(200), ""),
         (np.ones(3), ""),
         (np.linspace(0.1, 1, 200), "rises from 0.1 to 1 by step 200"),
+        (
+            np.where(STEP <= 60, 0.04 + 0.96 * STEP / 60, 0.5 * (1 + np.cos(np.pi * (STEP - 60) / 140))),
+            "one cycle: up from 0.056 to 1 at step 60, then cosine to 0",
+        ),
+        (0.5 * (1 + np.cos(np.pi * (STEP % 50) / 50)), "starts at 0.999, 3 warm restarts between 1 and 0.000987"),
+        (0.5 + 0.4 * np.abs((STEP % 40) / 20 - 1), "0.88, raised to 0.9 by step 40, then 4 cycles between 0.9 and 0.5"),
     ],
 )
 def test_a_schedule_is_put_into_words(rate, said):
@@ -48,7 +55,7 @@ def reasons(**columns):
     missing = np.full(rows, np.nan)
     health = Health()
     names = {name: columns.get(name, missing) for name in INTERVAL_NAMES}
-    validated = {name: columns.get(name, missing) for name in ("val_loss", "val_accuracy")}
+    validated = {name: columns.get(name, missing) for name in EVALUATION_NAMES}
     step = np.arange(1.0, rows + 1)
     for half in (slice(0, rows // 2), slice(rows // 2, rows)):
         health.observe(

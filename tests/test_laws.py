@@ -17,9 +17,12 @@ from lossdoctor.runs.tables import Column, Run, Table
 
 SAMPLES = sorted(path.parent for path in (Path(__file__).parents[1] / "sample_runs").glob("*/expected.toml"))
 RULEBOOK = Rulebook.load()
-EXACT = {"underfitting", "not_learning", "clip_before_unscale"}
-"""These know an exact number: chance is ln C, a clipped norm is max_norm / scale."""
-FROM_ZERO = {"exploding_gradient"}
+EXACT = {
+    *("underfitting", "not_learning", "slow_learning", "update_too_small", "poor_initialization"),
+    *("clip_before_unscale", "clipping_saturated"),
+}
+"""These know an exact number: chance is ln C, a clipped norm is max_norm / scale, or what it leaves of a step."""
+FROM_ZERO = {"exploding_gradient", "impossible_loss"}
 """This one compares gradients with the size of the first loss: its zero matters, its unit does not."""
 
 samples = pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)

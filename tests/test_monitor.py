@@ -450,6 +450,7 @@ def test_a_resumed_training_goes_on_in_its_run_and_supersedes_what_came_after_th
     run = read_run(resumed.run_dir)
     assert column(run.steps, "step") == list(range(1, 26))
     assert [mark.name for mark in run.marks] == ["resume"]
+    assert run.steps.step[run.steps.columns["resumed"].mask()].tolist() == [16]
 
 
 def test_a_second_training_in_a_directory_is_a_new_attempt():

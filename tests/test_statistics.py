@@ -145,6 +145,13 @@ def change(x, window):
     return np.polyfit(np.arange(window), x[-window:], 1)[0] * (window - 1) if window > 1 else 0.0
 
 
+def at_trough(y, x):
+    if not len(observed(x)):
+        return np.nan
+    top = np.nanargmax(x)
+    return y[top + np.nanargmin(x[top:])]
+
+
 def streak(condition):
     length = 0
     for truth in condition:
@@ -159,6 +166,7 @@ REFERENCES = {
     "lowest": lambda x, w: lowest(x),
     "highest": lambda x, w: -lowest(-x),
     "at_lowest": lambda y, x, w: y[np.nanargmin(x)] if len(observed(x)) else np.nan,
+    "at_trough": lambda y, x, w: at_trough(y, x),
     "at_first": lambda y, c, w: y[np.argmax(c == 1)] if (c == 1).any() else np.nan,
     "typical": typical,
     "spread": spread,
@@ -175,6 +183,7 @@ REFERENCES = {
     "count": lambda c, w: np.sum(c == 1),
     "across_median": lambda x, w: x[-1],
     "across_max": lambda x, w: x[-1],
+    "across_last": lambda x, w: x[-1],
 }
 
 
@@ -269,9 +278,10 @@ def test_across_looks_at_the_layers_of_one_tick():
     layers = np.array([[1.0, 5.0, np.nan], [np.nan, np.nan, np.nan]])
     np.testing.assert_array_equal(made("across_max", 0)(layers), [[5.0], [np.nan]])
     np.testing.assert_array_equal(made("across_median", 0)(layers), [[3.0], [np.nan]])
+    np.testing.assert_array_equal(made("across_last", 0)(layers), layers[:, -1:])
 
 
-@pytest.mark.parametrize("word", ["across_max", "across_median"])
+@pytest.mark.parametrize("word", ["across_last", "across_max", "across_median"])
 @pytest.mark.parametrize("shape", [(0, 3), (4, 0), (0, 0)])
 def test_across_no_layers_is_undecided(word, shape):
     across = made(word, 0)(np.empty(shape))

@@ -21,7 +21,9 @@ __all__ = [
     "label_measures",
     "label_signals",
     "layout_of",
+    "padding_measures",
     "padding_share",
+    "padding_supervised_share",
     "thinned",
 ]
 
@@ -195,6 +197,31 @@ def padding_share(layout: Layout) -> Tensor | None:
         inside = torch.where(last[:, 0] == pad, run, 0).sum()
         seldom_elsewhere = 2 * inside >= (ids == pad).sum()
         return (inside * seldom_elsewhere / ids.numel()).reshape(1)
+
+
+def padding_supervised_share(layout: Layout) -> Tensor | None:
+    """The share of padding among the labels of tokens that are not ignored, shape (1,); None without such labels.
+
+    Labels of tokens have the shape of the attention mask; without a mask nothing is said.
+
+    >>> mask = torch.tensor([[1, 1, 1, 0]])
+    >>> padding_supervised_share(Layout(labels=torch.tensor([[5, 3, 9, 0]]), mask=mask)).tolist()
+    [0.25]
+    >>> padding_supervised_share(Layout(labels=torch.tensor([[5, 3, 9, -100]]), mask=mask)).tolist()
+    [0.0]
+    """
+    labels, mask = layout.labels, layout.mask
+    if labels is None or mask is None or labels.shape != mask.shape or mask.ndim != 2 or not _is_integer(labels):  # noqa: PLR2004
+        return None
+    with torch.no_grad():
+        used = labels.detach() != IGNORED
+        return ((used & (mask.detach() == 0)).sum() / used.sum()).reshape(1)
+
+
+def padding_measures(layout: Layout) -> dict[str, Tensor]:
+    """What can be measured of the padding of a batch, by signal, each of shape (1,)."""
+    found = {"padding_share": padding_share(layout), "padding_supervised_share": padding_supervised_share(layout)}
+    return {name: share for name, share in found.items() if share is not None}
 
 
 def thinned(values: Tensor, limit: int, *, rows: int = 1) -> Tensor:

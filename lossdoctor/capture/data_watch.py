@@ -14,20 +14,19 @@ from lossdoctor.capture.batch import (
     label_measures,
     label_signals,
     layout_of,
-    padding_share,
+    padding_measures,
 )
 from lossdoctor.capture.hooks import TapContext
 from lossdoctor.capture.leakage import RowSketch, row_keys, share_seen
-from lossdoctor.capture.order import EpochOrder, length_of
+from lossdoctor.capture.loss_graph import loss_measures, ran_eagerly, took_shape
+from lossdoctor.capture.order import EpochOrder, OrderRepeats, length_of
 from lossdoctor.capture.output import (
-    OUTPUT_MEASURES,
     OutputTap,
     broadcast_trap,
     by_class,
     output_measures,
     output_of,
-    ran_eagerly,
-    took_shape,
+    output_signals,
 )
 from lossdoctor.capture.record import EvaluationRecord, Record
 from lossdoctor.capture.ring import Sink
@@ -59,6 +58,7 @@ class DataWatch:
         self._batches = self._outputs = 0
         self._output: torch.Size | None = None
         self._is_binary = False
+        self._orders = OrderRepeats()
         self._sketches = {"train": RowSketch(), "val": RowSketch()}
         self._sketched = {"train": 0, "val": 0}
         self._repeated: float | None = None
@@ -125,6 +125,7 @@ class DataWatch:
 
     def begin(self, split: Split, loader: Any) -> "Pass":
         """A pass over a loader begins."""
+        self._context.epochs += split == "train"
         return Pass(self, split, length_of(loader) if split == "train" else 1)
 
     def between(self) -> None:
@@ -174,9 +175,10 @@ class DataWatch:
                 self._took_labels(values, found, is_integer=is_integer)
 
             self._send(label_measures(labels), arrived, is_training)
-        padding = padding_share(layout)
-        if padding is not None:
-            self._send(padding, _under("padding_share"), is_training)
+        for name, share in padding_measures(layout).items():
+            self._send(share, _under(name), is_training)
+        if is_training and self._record is not None and self._orders.count:
+            _values(self._record)["epochs_in_same_order"] = float(self._orders.count)
 
     def _took_labels(self, values: dict[str, float], found: Sequence[float], *, is_integer: bool) -> None:
         if math.isfinite(found[1]):
@@ -215,6 +217,7 @@ class DataWatch:
 
     def _note_order(self, order: int | None) -> None:
         if order is not None:
+            self._orders.note(order)
             _values(self._context.record)["epoch_order"] = float(order)
 
     def _sketch_rows(self, layout: Layout, step: "Pass") -> None:
@@ -253,12 +256,7 @@ class DataWatch:
             self.classes = classes
 
         def arrived(values: dict[str, float], numbers: Sequence[float]) -> None:
-            signals = dict(zip(OUTPUT_MEASURES, numbers, strict=True))
-            if classes == 1:
-                del signals["rows_sum_to_one"]
-            if is_classes is False or (classes == 1 and not self._is_binary):
-                del signals["top_prediction_share"]
-            values.update(signals, output_classes=float(classes))
+            values.update(output_signals(numbers, rows.shape, is_classes=is_classes, is_binary=self._is_binary))
 
         self._drain(output_measures(rows), arrived)
 
@@ -266,6 +264,8 @@ class DataWatch:
         if self._tap is not None and not self._tap.is_proven:
             self._tap.is_proven = ran_eagerly(loss)
         values = _values(record)
+        if "softmax_twice" not in values:
+            values.update(loss_measures(loss))
         if self._output is None or self._labels is None or "shape_mismatch" in values:
             return
         trap = broadcast_trap(self._output, self._labels[0])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from torch.optim import Optimizer
 
 from lossdoctor.capture.modules import low_precision_share, precision_of
 from lossdoctor.capture.names import Layer
+from lossdoctor.capture.resources import accelerators
+from lossdoctor.capture.scheduler import length_of, returns
 from lossdoctor.capture.settings import momentum_of
 from lossdoctor.runs.info import GroupInfo, LayerInfo, ModelInfo, OptimizerInfo, RunInfo, is_scale_invariant
 
@@ -42,10 +45,12 @@ def describe(
         git=_safely(_git) or {},
         seeds=_safely(_seeds) or {},
         flags=_safely(_flags) or {},
-        hardware=_safely(_hardware) or {},
+        hardware={**(_safely(_hardware) or {}), **(_safely(lambda: _devices(layers)) or {})},
         model=_model(model, layers),
-        optimizers=[_optimizer(optimizer) for optimizer in optimizers],
+        optimizers=[_optimizer(optimizer, layers) for optimizer in optimizers],
         scheduler=None if scheduler is None else _scheduler_name(scheduler),
+        schedule_length=_safely(lambda: length_of(scheduler)),
+        schedule_returns=bool(_safely(lambda: returns(scheduler))),
         precision=precision_of(parameter for layer in layers for parameter in layer.parameters),
         loss_scaling=uses_scaler,
         total_steps=total_steps if total_steps is not None else planned_steps(scheduler),
@@ -142,6 +147,32 @@ def _hardware() -> dict[str, Any]:
     # is_initialized first: merely asking for devices would create a CUDA context.
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         found["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    memory = _safely(_memory)
+    return found if memory is None else {**found, "memory": memory}
+
+
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""What a container may take, by either version of cgroups."""
+
+
+def _memory() -> int:
+    """Bytes of RAM that this process may count on: the machine's, or its container's where that is less."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in _LIMITS:
+        limit = Path(path)
+        text = limit.read_text(encoding="ascii").strip() if limit.is_file() else ""
+        if text.isdigit():
+            found = min(found, int(text))
+    return found
+
+
+def _devices(layers: Sequence[Layer]) -> dict[str, Any]:
+    """The CUDA devices that hold the parameters: their number, and what the least of them can do."""
+    devices = accelerators([parameter for layer in layers for parameter in layer.parameters])
+    found: dict[str, Any] = {"cuda_devices": len(devices)}
+    if devices:
+        major, minor = min(map(torch.cuda.get_device_capability, devices))
+        found["compute_capability"] = major + minor / 10
     return found
 
 
@@ -165,7 +196,20 @@ def _model(model: nn.Module, layers: Sequence[Layer]) -> ModelInfo:
         outputs=_outputs(layers),
         low_precision=low_precision_share(parameter for layer in layers for parameter in layer.parameters),
         batch_norm=any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules),  # noqa: SLF001 - the base class of all
+        recurrent=any(isinstance(module, nn.RNNBase | nn.RNNCellBase) for module in modules),
+        attention=any(map(_is_attention, modules)),
+        unsynchronized_batch_norm=any(map(_is_unsynchronized, modules)),
     )
+
+
+def _is_attention(module: nn.Module) -> bool:
+    """By its type, or by what the types of attention modules are called: CausalSelfAttention, BertAttention, Attn."""
+    name = type(module).__name__.lower()
+    return isinstance(module, nn.MultiheadAttention) or "attention" in name or "attn" in name
+
+
+def _is_unsynchronized(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, nn.SyncBatchNorm)  # noqa: SLF001
 
 
 def _outputs(layers: Sequence[Layer]) -> int | None:
@@ -189,7 +233,8 @@ def _dropout(module: nn.Module) -> float:
     return float(probability) if isinstance(probability, int | float) else 0.0
 
 
-def _optimizer(optimizer: Optimizer) -> OptimizerInfo:
+def _optimizer(optimizer: Optimizer, layers: Sequence[Layer]) -> OptimizerInfo:
+    norms = {id(one) for layer in layers if "norm" in layer.type.lower() for one in layer.parameters}
     return OptimizerInfo(
         type=type(optimizer).__name__,
         groups=[
@@ -199,12 +244,23 @@ def _optimizer(optimizer: Optimizer) -> OptimizerInfo:
                 learning_rate=_number(group.get("lr")) or 0.0,
                 momentum=_number(momentum_of(group)),
                 weight_decay=_number(group.get("weight_decay")),
+                norm_tensors=sum(id(one) in norms for one in group["params"]),
             )
             for group in optimizer.param_groups
         ],
         scale_invariant=is_scale_invariant(type(optimizer)),
         fused=any(bool(group.get("fused")) for group in optimizer.param_groups),
+        coupled_decay=_couples_decay(optimizer),
     )
+
+
+def _couples_decay(optimizer: Optimizer) -> bool:
+    """Whether it is one of torch's own Adams and adds its weight decay to the gradient."""
+    kinds = torch.optim.Adam | torch.optim.NAdam | torch.optim.RAdam | torch.optim.Adamax
+    decoupled = isinstance(optimizer, torch.optim.AdamW) or any(
+        group.get("decoupled_weight_decay") for group in optimizer.param_groups
+    )
+    return isinstance(optimizer, kinds) and not decoupled
 
 
 def _number(value: Any) -> float | None:

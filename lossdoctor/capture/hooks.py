@@ -7,7 +7,7 @@ pre-hook sees what the optimizer is given, and its post-hook what it made of it.
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from lossdoctor.capture.parts import PartState, by_device
 from lossdoctor.capture.record import NO_SETTINGS, Part, Reading, Record
 from lossdoctor.capture.ring import Drain
 from lossdoctor.capture.scaler import ScalerWatch
+from lossdoctor.capture.scheduler import note_position
 from lossdoctor.capture.settings import SettingsReader
 from lossdoctor.capture.shards import Shards
 
@@ -35,7 +36,9 @@ __all__ = ["OptimizerTap", "TapContext"]
 class TapContext:
     """What the taps of a training share: the record being made, and where its numbers go."""
 
-    def __init__(self, scaler: ScalerWatch, faults: Faults, *, optimizers: int, shards: Shards | None = None) -> None:
+    def __init__(
+        self, scaler: ScalerWatch, faults: Faults, *, optimizers: int, shards: Shards | None, scheduler: Any
+    ) -> None:
         self.record = Record()
         self.drain = Drain()
         self.scaler = scaler
@@ -43,6 +46,9 @@ class TapContext:
         self.uses_scaler = scaler.is_enabled
         self.optimizers = optimizers
         self.shards = shards
+        self.scheduler = scheduler
+        self.epochs = 0
+        """Passes over the training loader begun so far."""
         self.parts: list[Part] = []
         self.backwards = 0
         """Backward passes since an optimizer's step."""
@@ -254,6 +260,7 @@ class OptimizerTap:
         context.norm_seconds += time.perf_counter() - started
 
     def _sample(self, record: Record) -> None:
+        note_position(record.values, self._context.scheduler, self._context.epochs)
         for part in self._parts:
             part.sampled, part.indexes = part.trainable()
             if part.sampled:

@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from lossdoctor.capture.rows import merged
 from lossdoctor.diagnosis import Diagnoser
 from lossdoctor.findings import Diagnosis, Finding
 from lossdoctor.rulebook import Rulebook
 from lossdoctor.runs.events import FindingEvent
-from lossdoctor.runs.info import RunInfo, facts
+from lossdoctor.runs.info import RunInfo, Status, facts
 from lossdoctor.runs.tables import Block
 
 __all__ = ["LiveJudge"]
@@ -66,7 +68,17 @@ class LiveJudge:
     def diagnosis(self, *, run: str, status: str, interventions: Sequence[Any], config: Mapping[str, Any]) -> Diagnosis:
         """Everything there is to say so far."""
         self.judge()
-        return self.diagnoser.diagnosis(run=run, status=status, interventions=interventions, config=config)
+        self.diagnoser.learn(facts(self._info))
+        return self.diagnoser.diagnosis(
+            run=run, status=status, interventions=interventions, config=config, checks=self._info.checks
+        )
+
+    def conclude(self, status: Status) -> None:
+        """Say what only the whole run can tell, now that it has ended so."""
+        self.judge()
+        self.diagnoser.learn(facts(msgspec.structs.replace(self._info, status=status)))
+        for finding in self.diagnoser.at_the_end():
+            self._tell(finding, finding.detected)
 
     def _tell(self, finding: Finding, step: float) -> None:
         self._event(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lossdoctor.capture.batch import Layout
 
-__all__ = ["EpochOrder", "host_bytes", "length_of"]
+__all__ = ["EpochOrder", "OrderRepeats", "host_bytes", "length_of"]
 
 _BATCHES = 8
 _MOST_BATCHES = 64
@@ -63,6 +63,27 @@ class EpochOrder:
 
     def _number(self) -> int:
         return int.from_bytes(self._hash.digest(), "big")
+
+
+class OrderRepeats:
+    """Counts the epochs in a row that began with the same rows in the same order, the latest among them.
+
+    >>> repeats = OrderRepeats()
+    >>> for order in (7, 7, 7, 9):
+    ...     repeats.note(order)
+    >>> repeats.count
+    1
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        """0 before the order of an epoch is known."""
+        self._last: int | None = None
+
+    def note(self, order: int) -> None:
+        """Take in the number of the next epoch."""
+        self.count = self.count + 1 if order == self._last else 1
+        self._last = order
 
 
 def host_bytes(tensor: Tensor) -> np.ndarray[Any, Any] | None:

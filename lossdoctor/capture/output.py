@@ -1,8 +1,7 @@
 """The tap on a model's output: a hook that is there at sample steps only, and what is measured of what it sees."""
 
 import sys
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +23,7 @@ __all__ = [
     "broadcast_trap",
     "output_measures",
     "output_of",
-    "ran_eagerly",
-    "took_shape",
+    "output_signals",
 ]
 
 OUTPUT_MEASURES = ("output_std", "output_non_finite", "top_prediction_share", "rows_sum_to_one")
@@ -35,8 +33,6 @@ _NUMBERS = 1 << 18
 _ROWS = 64
 """Rows that are read of an output however wide it is."""
 _TOLERANCE = 1e-3
-_NODES = 64
-"""Nodes of the loss's graph that are looked at, from the loss backwards."""
 
 
 class OutputTap:
@@ -142,6 +138,27 @@ def _measure_on_host(values: npt.NDArray[Any]) -> Tensor:
     return torch.tensor([spread, broken, top, np.count_nonzero(is_share) / rows], dtype=torch.float64)
 
 
+def output_signals(
+    found: Sequence[float], shape: Sequence[int], *, is_classes: bool | None, is_binary: bool
+) -> dict[str, float]:
+    """The signals that follow from what was measured of predictions of shape (rows, classes).
+
+    One row has no spread and its own prediction is always the most frequent. Outputs that are not classes predict none.
+
+    >>> sorted(output_signals([0.5, 0.0, 0.75, 0.0], (8, 1), is_classes=None, is_binary=False))
+    ['output_classes', 'output_non_finite', 'output_std']
+    """
+    rows, classes = shape
+    signals = dict(zip(OUTPUT_MEASURES, found, strict=True))
+    if rows == 1:
+        del signals["output_std"]
+    if rows == 1 or is_classes is False or (classes == 1 and not is_binary):
+        del signals["top_prediction_share"]
+    if classes == 1:
+        del signals["rows_sum_to_one"]
+    return {**signals, "output_classes": float(classes)}
+
+
 def broadcast_trap(output: torch.Size, target: torch.Size) -> torch.Size | None:
     """The shape that an elementwise loss would silently take between an output and a target; None if it would not.
 
@@ -154,35 +171,6 @@ def broadcast_trap(output: torch.Size, target: torch.Size) -> torch.Size | None:
     except RuntimeError:
         return None
     return together if together not in {output, target} else None
-
-
-def took_shape(loss: Tensor, shape: torch.Size) -> bool | None:
-    """Whether an intermediate value of a loss had a shape, as far as its graph tells; None without a graph.
-
-    The graph keeps its shapes when backward has freed its values. It is followed a few nodes from the loss.
-    """
-    if loss.grad_fn is None:
-        return None
-    return any(
-        tuple(shape) == tuple(found.shape) for node in _nodes(loss) for found in getattr(node, "_input_metadata", ())
-    )
-
-
-def ran_eagerly(loss: Tensor) -> bool:
-    """Whether the graph of a loss leads to a parameter without passing compiled code."""
-    names = [node.name() for node in _nodes(loss)]
-    return any("AccumulateGrad" in name for name in names) and not any("Compiled" in name for name in names)
-
-
-def _nodes(loss: Tensor) -> list[Any]:
-    seen: dict[int, Any] = {}
-    ahead = deque([loss.grad_fn])
-    while ahead and len(seen) < _NODES:
-        node = ahead.popleft()
-        if node is not None and id(node) not in seen:
-            seen[id(node)] = node
-            ahead.extend(following for following, _ in node.next_functions)
-    return list(seen.values())
 
 
 def _is_wrapped(output: Tensor) -> bool:

@@ -48,6 +48,7 @@ class Recorder:
         reads_at_once: bool = False,
         shards: Shards | None = None,
         model: nn.Module | None = None,
+        scheduler: Any = None,
     ) -> None:
         self.rows = Rows()
         self.watch = StopWatch()
@@ -64,7 +65,7 @@ class Recorder:
         """Whether the last loss that was read was finite; None if none was."""
         self._faults = faults
         self._scaler = ScalerWatch(scaler)
-        self._context = TapContext(self._scaler, faults, optimizers=len(optimizers), shards=shards)
+        self._context = TapContext(self._scaler, faults, optimizers=len(optimizers), shards=shards, scheduler=scheduler)
         self._context.roll, self._context.drop = self._roll, self._drop
         self._context.several_groups = sum(len(optimizer.param_groups) for optimizer in optimizers) > 1
         self.data = DataWatch(model, self._context)
@@ -199,6 +200,7 @@ class Recorder:
         """Go on counting after `step`."""
         self.step = self._row = self._sample_row = step
         self._open()
+        self._context.record.values["resumed"] = 1.0
 
     # -- records
 

@@ -86,7 +86,13 @@ class Session:
         self._closed = False
         self._process = os.getpid()
         self._untreated: list[Finding] = []
+        self._is_one_of_several = writer.info.world_size > 1
         faults.protect("resource readings", recorder.watch_resources)()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the end was written."""
+        return self._closed
 
     # -- what the loop does
 
@@ -195,7 +201,8 @@ class Session:
         step = float(recorder.step)
         if occasion == "step":
             doctor.after_step(step, finite=recorder.last_loss_is_finite)
-            if recorder.step % _TREAT_STEPS and not recorder.saw_non_finite_loss:
+            at_once = recorder.saw_non_finite_loss and not self._is_one_of_several
+            if recorder.step % _TREAT_STEPS and not at_once:
                 return
             lag = 1
         else:
@@ -204,6 +211,8 @@ class Session:
             for row in recorder.rows.evaluations:
                 values = {name: value for name, value in row.items() if name not in {"step", "time"}}
             doctor.evaluated(step, values)
+            if self._is_one_of_several:
+                return  # the others may not evaluate, or at other steps
         self.flush(at_once=True, lag=lag)
         findings, self._untreated = self._untreated, []
         doctor.act(findings, step)
@@ -241,15 +250,19 @@ class Session:
         self._closed = True
         if self.doctor:
             self._faults.guard("the end of the remedies", self.doctor.close)()
-        self._faults.guard("the end of the recording", self._finish)(mark)
+        self._faults.guard("the end of the recording", self._finish)(status, mark)
         self.writer.close(status)
         self._warn_of_disk()
 
-    def _finish(self, mark: tuple[str, str] | None) -> None:
+    def _finish(self, status: Status, mark: tuple[str, str] | None) -> None:
         self.recorder.close()
         self.flush(at_once=True)
         if mark:
             self.mark(*mark)
+            if status == "crashed":
+                self.writer.info.exception = mark[1]
+        if self.judge:
+            self.judge.conclude(status)
 
     def _warn_of_disk(self) -> None:
         if self.writer.fault and not self._fault_told:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 import typer
 
+from lossdoctor.accuracy import Accuracy, load_accuracy
 from lossdoctor.cli.analyze import RulesOption, load_rulebook
 from lossdoctor.cli.output import page_for, write
 from lossdoctor.configuration import find_configuration
@@ -32,11 +34,13 @@ def list_(
     directories: RulesOption = None,
 ) -> None:
     """List all rules: id, severity, family, clock, title."""
-    known = list(load_rulebook(find_configuration(), directories or [], []).rules.values())
+    configuration = find_configuration()
+    known = list(load_rulebook(configuration, directories or [], []).rules.values())
+    accuracy = _measured([*configuration.rules, *(directories or [])])
     if format == "json":
-        write(json.dumps(sheets.catalogue(known), indent=2) + "\n")
+        write(json.dumps(sheets.catalogue(known, accuracy), indent=2) + "\n")
     elif format == "markdown":
-        write(sheets.markdown_table(known))
+        write(sheets.markdown_table(known, accuracy))
     else:
         write(sheets.table(known, page_for(None)))
 
@@ -55,7 +59,8 @@ def explain(
         raise UsageError(f"unknown rule '{rule}'{hint}")
     files = [place / f"{rule}.toml" for place in (rules_directory(), *configuration.rules, *(directories or []))]
     source = next(file for file in reversed(files) if file.is_file()).read_text(encoding="utf-8")
-    write(sheets.card(known[rule], page_for(None), source=source))
+    accuracy = _measured([*configuration.rules, *(directories or [])])
+    write(sheets.card(known[rule], page_for(None), source=source, accuracy=accuracy))
 
 
 @rules.command("check")
@@ -72,6 +77,14 @@ def check(
     verdict = _count(len(problems), "problem") if problems else "all pass"
     write(f"lossdoctor: {_count(len(paths), 'rule file')}, {_count(_count_tests(paths), 'test')}: {verdict}\n")
     raise typer.Exit(_FAILURES if problems else 0)
+
+
+def _measured(own: Sequence[Path]) -> Accuracy:
+    """What was measured of the rules in force: of those that come with lossdoctor, not of the user's `own`."""
+    accuracy = load_accuracy()
+    replaced = {file.stem for place in own for file in place.glob("*.toml")}
+    rules = {rule: measured for rule, measured in accuracy.rules.items() if rule not in replaced}
+    return msgspec.structs.replace(accuracy, rules=rules)
 
 
 def _rule_files(places: Sequence[Path]) -> list[Path]:

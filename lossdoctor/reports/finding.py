@@ -124,13 +124,16 @@ def _explanation(page: Page, rule: "Rule") -> list[Text]:
 
 
 def _layers(page: Page, finding: Finding) -> list[Text]:
-    if not finding.layers:
-        return []
-    shown = finding.layers if page.verbose else finding.layers[:_LAYERS_SHOWN]
-    more = len(finding.layers) - len(shown)
-    names = ", ".join(shown) + (f" and {more} more" if more else "")
+    """The layers and the names it is about, the first ones of many."""
+    lines: list[Text] = []
     label = "layer: " if len(finding.layers) == 1 else "layers, worst first: "
-    return page.hang(_gutter((label, STYLES["faint"]), page=page), names, gutter=_gutter())
+    for what, names in ((label, finding.layers), ("names: ", finding.names)):
+        shown = names if page.verbose else names[:_LAYERS_SHOWN]
+        more = len(names) - len(shown)
+        if shown:
+            text = ", ".join(shown) + (f" and {more} more" if more else "")
+            lines += page.hang(_gutter((what, STYLES["faint"]), page=page), text, gutter=_gutter())
+    return lines
 
 
 def _drawing(page: Page, finding: Finding, run: Run, last_step: float | None) -> list[Text]:

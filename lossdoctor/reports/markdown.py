@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from lossdoctor.findings import Diagnosis, Finding
+from lossdoctor.findings import ADVICE, Diagnosis, Finding
 from lossdoctor.reports.finding import since, steps_of
 from lossdoctor.reports.printable import compact, number, printable
 from lossdoctor.reports.text import verdict_line
@@ -22,12 +22,13 @@ def render(diagnoses: Sequence[Diagnosis]) -> str:
 
 def _run(diagnosis: Diagnosis) -> list[str]:
     last_step = float(diagnosis.steps) if diagnosis.steps else None
-    verdict = f"{diagnosis.verdict} ({diagnosis.category})" if diagnosis.findings else diagnosis.verdict
+    findings = [finding for finding in diagnosis.findings if finding.family != ADVICE]
+    verdict = f"{diagnosis.verdict} ({diagnosis.category})" if findings else diagnosis.verdict
     parts = [f"## {_plain(diagnosis.run)}: {_plain(verdict)}"]
     if diagnosis.warnings:
         parts.append(_list(f"warning: {_plain(warning)}" for warning in diagnosis.warnings))
-    parts += [_finding(finding, last_step) for finding in diagnosis.findings if finding.explained_by is None]
-    consequences = [finding for finding in diagnosis.findings if finding.explained_by is not None]
+    parts += [_finding(finding, last_step) for finding in findings if finding.explained_by is None]
+    consequences = [finding for finding in findings if finding.explained_by is not None]
     if consequences:
         rows = [
             f"**{_plain(finding.rule)}** ({since(finding)}, explained by {_plain(finding.explained_by or '')}): "
@@ -44,19 +45,26 @@ def _run(diagnosis: Diagnosis) -> list[str]:
             for act in diagnosis.interventions
         ]
         parts.append("Interventions:\n\n" + _list(rows))
+    advice = [finding for finding in diagnosis.findings if finding.family == ADVICE]
+    if advice:
+        helps = {finding.rule: " ".join(fix.advice for fix in finding.prescriptions) for finding in advice}
+        rows = [f"{_plain(one.rule)}: {_plain(f'{one.message} {helps[one.rule]}'.rstrip())}" for one in advice]
+        parts.append("Advice:\n\n" + _list(rows))
     if diagnosis.passed:
         parts.append(f"Passed ({len(diagnosis.passed)}): {_plain(', '.join(diagnosis.passed))}")
-    if diagnosis.undecided:
-        rows = [f"{_plain(rule.rule)}: {_plain(rule.reason)}" for rule in diagnosis.undecided]
-        parts.append(f"Not checked ({len(diagnosis.undecided)}):\n\n" + _list(rows))
+    undecided = [rule for rule in diagnosis.undecided if rule.family != ADVICE]
+    if undecided:
+        rows = [f"{_plain(rule.rule)}: {_plain(rule.reason)}" for rule in undecided]
+        parts.append(f"Not checked ({len(undecided)}):\n\n" + _list(rows))
     return parts
 
 
 def _finding(finding: Finding, last_step: float | None) -> str:
+    about = [*finding.layers, *finding.names]
     lines = [
         f"### {finding.severity}: {_plain(finding.rule)}",
         f"{_plain(finding.message)}",
-        f"At {steps_of(finding, last_step)}" + (f"; {_plain(', '.join(finding.layers))}." if finding.layers else "."),
+        "; ".join([f"At {steps_of(finding, last_step)}", *([_plain(", ".join(about))] if about else [])]) + ".",
     ]
     if finding.evidence:
         rows = [f"| {_plain(name)} | {number(value)} |" for name, value in finding.evidence.items()]

@@ -5,8 +5,10 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from rich.text import Text
 
+from lossdoctor.accuracy import Accuracy
 from lossdoctor.clocks import recorded
 from lossdoctor.reports.finding import STYLES
 from lossdoctor.reports.page import Page
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["card", "catalogue", "markdown_table", "table"]
 
 _COLUMNS = ("id", "severity", "family", "clock", "title")
+_MEASURED = ("found", "named", "false alarms")
+_NOTHING = Accuracy()
 
 
-def catalogue(rules: Iterable["Rule"]) -> list[dict[str, Any]]:
-    """What is known about each rule, as plain data for JSON."""
+def catalogue(rules: Iterable["Rule"], accuracy: Accuracy = _NOTHING) -> list[dict[str, Any]]:
+    """What is known about each rule, as plain data for JSON; `measured` is null where nothing was measured."""
     return [
         {
             "id": rule.id,
@@ -40,6 +44,7 @@ def catalogue(rules: Iterable["Rule"]) -> list[dict[str, Any]]:
                 {"advice": fix.advice, "action": fix.action, "applicability": fix.applicability} for fix in _fixes(rule)
             ],
             "sources": list(rule.sources),
+            "measured": msgspec.to_builtins(accuracy.rules.get(rule.id)),
         }
         for rule in rules
     ]
@@ -57,20 +62,39 @@ def table(rules: Sequence["Rule"], page: Page) -> Text:
     return Text("\n").join(lines)
 
 
-def markdown_table(rules: Sequence["Rule"]) -> str:
-    """The list as a Markdown table, for documentation that is generated instead of kept up by hand."""
+def markdown_table(rules: Sequence["Rule"], accuracy: Accuracy = _NOTHING) -> str:
+    """The list as a Markdown table, for documentation that is generated instead of kept up by hand.
+
+    Where `accuracy` knows of the rules, columns say in how many of the trainings with its fault a rule found it, in how
+    many it named it as the cause, and on how many healthy trainings it raised an alarm.
+    """
+    columns = (*_COLUMNS, *(_MEASURED if accuracy.rules else ()))
     rows = [
-        (f"`{rule.id}`", rule.severity, rule.family, rule.clock, compact(rule.title).replace("|", "\\|"))
+        (
+            *(f"`{rule.id}`", rule.severity, rule.family, rule.clock, compact(rule.title).replace("|", "\\|")),
+            *(_figures(rule.id, accuracy) if accuracy.rules else ()),
+        )
         for rule in rules
     ]
-    lines = ["| " + " | ".join(row) + " |" for row in (_COLUMNS, ("---",) * len(_COLUMNS), *rows)]
+    lines = ["| " + " | ".join(row) + " |" for row in (columns, ("---",) * len(columns), *rows)]
     return "\n".join(lines) + "\n"
 
 
-def card(rule: "Rule", page: Page, *, source: str = "") -> Text:
-    """Everything about one rule: meaning, condition, thresholds, signals, fixes, sources.
+def _figures(rule: str, accuracy: Accuracy) -> tuple[str, ...]:
+    """The cells of `_MEASURED`; empty where nothing was measured."""
+    if (measured := accuracy.rules.get(rule)) is None:
+        return ("",) * len(_MEASURED)
+    of_runs = tuple(
+        f"{count} of {measured.runs}" if measured.runs else "" for count in (measured.found, measured.right)
+    )
+    return *of_runs, f"{measured.false_alarms} of {accuracy.healthy}"
 
-    `source` is the text of the rule's file, whose comments say where its thresholds come from.
+
+def card(rule: "Rule", page: Page, *, source: str = "", accuracy: Accuracy = _NOTHING) -> Text:
+    """Everything about one rule: meaning, condition, thresholds, signals, fixes, figures, sources.
+
+    `source` is the text of the rule's file, whose comments say where its thresholds come from. `accuracy` is how often
+    the rules were right.
     """
     lines = [
         page.text((rule.id, "bold"), ": ", (rule.title, "bold")),
@@ -85,6 +109,7 @@ def card(rule: "Rule", page: Page, *, source: str = "") -> Text:
         ("signals it uses where they are recorded", page.table([(n, _meaning(n)) for n in sorted(rule.optional)])),
         ("what helps", [line for fix in _fixes(rule) for line in _fix(fix, page)]),
         ("explains", page.hang(Text("  "), ", ".join(rule.explains))),
+        ("measured", _measured(rule.id, accuracy, page)),
         ("sources", [line for source in rule.sources for line in page.hang(Text("  - "), source)]),
     ):
         if part and any(line.plain.strip() for line in part):
@@ -98,6 +123,15 @@ def card(rule: "Rule", page: Page, *, source: str = "") -> Text:
             ),
         ]
     return Text("\n").join([*lines, *page.hang(page.text(("read from: ", "dim")), rule.path, "dim")])
+
+
+def _measured(rule: str, accuracy: Accuracy, page: Page) -> list[Text]:
+    """How often the rule was right, and by whom and when that was found."""
+    if (measured := accuracy.rules.get(rule)) is None:
+        return []
+    trainings = accuracy.healthy + accuracy.faulty
+    by = f"lossdoctor {accuracy.version}, {accuracy.measured}, {trainings} trainings, default thresholds"
+    return [*page.hang(Text("  "), measured.sentence(accuracy.healthy)), *page.hang(Text("  "), f"({by})", "dim")]
 
 
 def _condition(rule: "Rule", page: Page) -> list[Text]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
-from lossdoctor.findings import SEVERITIES, Diagnosis, Finding, Undecided
+from lossdoctor.findings import ADVICE, SEVERITIES, Diagnosis, Finding, Undecided
 from lossdoctor.reports.finding import STYLES, since, write_finding
 from lossdoctor.reports.page import Page
 from lossdoctor.reports.printable import number, printable, step_number
@@ -38,7 +38,7 @@ def render(
     lines = _headline(page, diagnosis, run)
     for warning in diagnosis.warnings:
         lines += page.hang(page.text(("warning: ", STYLES["warning"])), warning)
-    for cause, again in _causes(diagnosis.findings):
+    for cause, again in _causes([finding for finding in diagnosis.findings if finding.family != ADVICE]):
         lines += [
             Text(),
             *write_finding(
@@ -55,6 +55,7 @@ def render(
     for part in (
         _reasons(page, diagnosis),
         _interventions(page, diagnosis.interventions),
+        _advice(page, diagnosis.findings),
         _passed(page, diagnosis.passed),
         _not_checked(page, diagnosis.undecided),
     ):
@@ -89,13 +90,15 @@ def overview(diagnoses: Sequence[Diagnosis], *, page: Page | None = None) -> Tex
 def verdict_line(diagnosis: Diagnosis, *, named: bool = False) -> str:
     """The verdict in one line for `grep`; with `named`, the run stands last, so that blanks in it do no harm.
 
+    Advice on the recipe is not counted among the findings.
+
     >>> verdict_line(Diagnosis(run="a", verdict="healthy", category="healthy", summary=""))
     'lossdoctor: verdict=healthy category=healthy since=- findings=0'
     """
     leading = _leading(diagnosis)
     begin = step_number(leading.since) if leading else "-"
     line = f"lossdoctor: verdict={diagnosis.verdict} category={diagnosis.category} since={begin}"
-    line += f" findings={len(diagnosis.findings)}"
+    line += f" findings={sum(finding.family != ADVICE for finding in diagnosis.findings)}"
     return printable(f"{line} run={diagnosis.run}" if named else line)
 
 
@@ -209,6 +212,17 @@ def _intervention(act: Intervention) -> str:
     return f"{done}; {outcome}" + (f": {because}" if because else "")
 
 
+def _advice(page: Page, findings: Sequence[Finding]) -> list[Text]:
+    """What is said of the recipe: what was seen and what is usual, a paragraph each."""
+    lines: list[Text] = []
+    for finding in findings:
+        if finding.family == ADVICE:
+            helps = " ".join(fix.advice for fix in finding.prescriptions)
+            lead = page.text("  - ", (finding.rule, STYLES["faint"]), ": ")
+            lines += page.hang(lead, f"{finding.message} {helps}".rstrip(), indent=4)
+    return [page.text(("advice:", "bold")), *lines] if lines else []
+
+
 def _passed(page: Page, passed: Sequence[str]) -> list[Text]:
     if not passed:
         return []
@@ -217,6 +231,7 @@ def _passed(page: Page, passed: Sequence[str]) -> list[Text]:
 
 def _not_checked(page: Page, undecided: Sequence[Undecided]) -> list[Text]:
     """Rules without a verdict, those with the same reason together."""
+    undecided = [rule for rule in undecided if rule.family != ADVICE]
     if not undecided:
         return []
     groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}

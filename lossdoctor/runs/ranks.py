@@ -39,7 +39,9 @@ def combine(run: Run, others: Sequence[Run]) -> Run:
     steps = dict(run.steps.columns)
     layers = run.layers
     with np.errstate(all="ignore"):  # what is infinite or NaN stays that
-        steps |= _compared(_Aligned(tables), sharded=run.info.sharded)
+        models = {(info.model.parameters, info.model.trainable) for info in infos}
+        # Stages of a pipeline are no replicas of each other.
+        steps |= _compared(_Aligned(tables), replicated=not run.info.sharded and len(models) == 1)
         if run.info.sharded:
             is_whole = len(infos) >= run.info.world_size
             steps |= _summed(_Aligned(tables), "", is_whole=is_whole)
@@ -77,13 +79,13 @@ class _Aligned:
         return np.where(mask, column.values[row], np.nan), mask
 
 
-def _compared(ranks: _Aligned, *, sharded: bool) -> dict[str, Column]:
+def _compared(ranks: _Aligned, *, replicated: bool) -> dict[str, Column]:
     found: dict[str, Column | None] = {
         "rank_loss_spread": _reduced(ranks.column("train_loss"), _spread),
         "rank_learning_rate_spread": _reduced(ranks.column("learning_rate"), _relative_spread),
         "slowest_rank_step_time_ratio": _reduced(ranks.column("time_to_backward"), _slowest),
     }
-    if not sharded:
+    if replicated:
         found["rank_grad_norm_spread"] = _reduced(ranks.column("grad_norm"), _relative_spread)
         found["rank_param_norm_spread"] = _reduced(ranks.column("param_norm"), _relative_spread)
     return {name: column for name, column in found.items() if column is not None}

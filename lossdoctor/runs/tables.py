@@ -83,7 +83,8 @@ class Run:
     """One recorded training, read completely.
 
     `warnings` says in plain sentences what could not be read. `rows_are_means` is true where a row of `steps` is
-    itself a mean over many steps (an epoch, a logging interval), as foreign logs often have it.
+    itself a mean over many steps (an epoch, a logging interval), as foreign logs often have it. `read_as` says, a line
+    each, what in a foreign log was taken for what; empty for our own recordings.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Run:
     marks: tuple[Mark, ...] = ()
     warnings: tuple[str, ...] = ()
     rows_are_means: bool = False
+    read_as: tuple[str, ...] = ()
 
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[Block]:
         """The run cut into blocks of `rows` step rows (the last may be shorter)."""

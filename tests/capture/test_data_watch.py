@@ -169,6 +169,7 @@ def test_the_same_order_in_each_epoch_shows(shuffle):
     orders = observed(run.steps, "epoch_order")
     assert len(orders) == 4
     assert len(set(orders)) == (4 if shuffle else 1)
+    assert set(observed(run.steps, "epochs_in_same_order")) == ({1.0} if shuffle else {1.0, 2.0, 3.0, 4.0})
 
 
 def test_one_class_batches_show():
@@ -184,6 +185,15 @@ def test_a_softmax_before_the_cross_entropy_shows(softmax):
     model = classifier(*([nn.Softmax(1)] if softmax else []))
     run, _, _ = train(DataLoader(TensorDataset(*rows()), 16), model)
     assert set(observed(run.steps, "rows_sum_to_one")) == {float(softmax)}
+    assert set(observed(run.steps, "softmax_twice")) == {float(softmax)}
+    assert set(observed(run.steps, "ignore_index")) == {-100.0}
+
+
+def test_of_a_single_row_neither_a_spread_nor_a_most_frequent_prediction_is_told():
+    run, _, _ = train(DataLoader(TensorDataset(*rows(32)), 1))
+    assert "output_std" not in run.steps.columns
+    assert "top_prediction_share" not in run.steps.columns
+    assert set(observed(run.steps, "output_classes")) == {3.0}
 
 
 @pytest.mark.parametrize("trapped", [False, True])

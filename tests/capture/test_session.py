@@ -210,7 +210,7 @@ def test_a_fault_inside_the_remedies_leaves_no_hook_of_theirs_and_the_run_is_jud
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug of ours")
 
-    monkeypatch.setattr("lossdoctor.remedies.policy.Remediator.settle", broken)
+    monkeypatch.setattr("lossdoctor.remedies.remediator.Remediator.settle", broken)
     monitor, losses = diverging("auto", "run", steps=40)
     assert monitor._session.doctor is None
     assert [r.message for r in caplog.records if "remedies failed" in r.message]
@@ -241,5 +241,5 @@ def test_after_a_fault_inside_the_remedies_the_optimizer_has_the_hooks_of_the_re
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug of ours")
 
-    monkeypatch.setattr("lossdoctor.remedies.policy.Remediator.act", broken)
+    monkeypatch.setattr("lossdoctor.remedies.remediator.Remediator.act", broken)
     assert hooks("auto") == expected

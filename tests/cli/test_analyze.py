@@ -197,8 +197,8 @@ def test_a_closed_pipe_is_no_error(workplace, runs):
 
 
 def test_an_interrupt_ends_quietly(call, runs, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lossdoctor.cli.analyze.judge", interrupt)
+    monkeypatch.setattr("lossdoctor.cli.many.judge_all", interrupt)
     assert call("analyze", "runs/sound") == (130, "", "")

@@ -66,7 +66,7 @@ def test_the_list_is_available_as_json_and_as_a_markdown_table(call, mine):
     rules = json.loads(call("rules", "list", "--rules", "mine", "--format", "json")[1])
     assert next(rule for rule in rules if rule["id"] == "mine")["thresholds"] == {"too_high": 3, "other": 1}
     table = call("rules", "list", "--rules", "mine", "--format", "markdown")[1]
-    assert "| `mine` | warning | learning | step | My own rule |" in table.splitlines()
+    assert "| `mine` | warning | learning | step | My own rule |  |  |  |" in table.splitlines()
 
 
 def test_a_rule_is_explained_with_its_thresholds_signals_fixes_and_sources(call, mine):

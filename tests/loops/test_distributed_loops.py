@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
+from lossdoctor.diagnosis import diagnose
 from lossdoctor.runs.reader import find_runs, read_run
 from lossdoctor.runs.tables import Run
 from tests.loops.ranks import MAX_NORM, ROWS, STEPS, batch, make_model
@@ -155,6 +156,15 @@ def test_a_replica_out_of_step_shows_from_the_first_sample_behind_it(runs):
     values = column.values[column.mask()]
     assert set(values[steps <= 5]) == {0.0}
     assert (values[steps > 5] > 1e-6).all()
+
+
+def test_replicas_out_of_step_are_found_and_replicas_in_step_are_not(runs):
+    for name in ("ddp", "ddp_accumulated", "slow", "fsdp2", "apart"):
+        findings = {finding.rule: finding for finding in diagnose(read_run(runs / name)).findings}
+        assert ("rank_desync" in findings) == (name == "apart"), name
+        if name == "apart":
+            assert findings["rank_desync"].severity == "error"
+            assert 5 <= findings["rank_desync"].since <= 8
 
 
 def test_the_norms_of_shards_are_not_passed_for_norms_where_a_rank_is_missing(runs, tmp_path):

@@ -51,7 +51,7 @@ LEARNING = (
     recipe(
         "not_learning_lr_zero",
         "text_rnn",
-        "not_learning",
+        "not_learning update_too_small",
         AFTER_STANDSTILL,
         since=(1, 150),
         steps=200,
@@ -92,7 +92,7 @@ LEARNING = (
     recipe(
         "slow_learning_mlp",
         "digits_mlp",
-        "slow_learning",
+        "slow_learning update_too_small",
         AFTER_STANDSTILL,
         since=(1, 300),
         steps=400,
@@ -102,7 +102,7 @@ LEARNING = (
     recipe(
         "slow_learning_sgd",
         "digits_mlp",
-        "slow_learning",
+        "slow_learning update_too_small",
         AFTER_STANDSTILL,
         since=(1, 500),
         steps=600,
@@ -114,7 +114,7 @@ LEARNING = (
     recipe(
         "slow_learning_cnn",
         "digits_cnn",
-        "slow_learning",
+        "slow_learning update_too_small",
         AFTER_STANDSTILL,
         since=(1, 300),
         steps=400,
@@ -125,7 +125,7 @@ LEARNING = (
     recipe(
         "slow_learning_transformer",
         "text_transformer",
-        "slow_learning",
+        "slow_learning update_too_small",
         AFTER_STANDSTILL,
         since=(1, 300),
         steps=400,
@@ -137,7 +137,7 @@ LEARNING = (
     recipe(
         "slow_learning_rnn",
         "text_rnn",
-        "slow_learning",
+        "slow_learning update_too_small",
         AFTER_STANDSTILL,
         since=(1, 300),
         steps=400,
@@ -149,7 +149,7 @@ LEARNING = (
     recipe(
         "slow_learning_autoencoder",
         "autoencoder",
-        "slow_learning",
+        "slow_learning update_too_small",
         AFTER_STANDSTILL,
         since=(1, 300),
         steps=400,

@@ -6,7 +6,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Autoencoder", "CharRecurrent", "CharTransformer", "cnn", "mlp"]
+__all__ = ["Autoencoder", "CharRecurrent", "CharTransformer", "VisionTransformer", "cnn", "mlp"]
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
     {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
@@ -127,6 +127,27 @@ class CharTransformer(nn.Module):
         """Scores (rows, context, alphabet) for the next character at each place of (rows, context)."""
         hidden = self.characters(codes) + self.positions
         return self.scores(self.blocks(hidden, mask=self.mask, is_causal=True))
+
+
+class VisionTransformer(nn.Module):
+    """An image of 8 x 8 pixels as 16 patches and a class token through pre-normalized self-attention."""
+
+    def __init__(self, *, width: int = 32, heads: int = 4, layers: int = 2, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, width, 2, stride=2)
+        self.summary = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(torch.randn(17, width) * 0.02)
+        block = nn.TransformerEncoderLayer(
+            width, heads, 2 * width, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(block, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+        self.scores = nn.Linear(width, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores (rows, 10) for the classes of images (rows, 1, 8, 8)."""
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat((self.summary.expand(len(tokens), -1, -1), tokens), dim=1) + self.positions
+        return self.scores(self.blocks(tokens)[:, 0])
 
 
 class CharRecurrent(nn.Module):

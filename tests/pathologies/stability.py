@@ -72,7 +72,7 @@ STABILITY = (
     recipe(
         "divergence_from_start",
         "digits_mlp",
-        "divergence not_learning",
+        "divergence not_learning update_too_large",
         AFTER_BLOWUP,
         since=(1, 50),
         steps=300,
@@ -182,7 +182,7 @@ STABILITY = (
     recipe(
         "exploding_gradient_relu_rnn",
         "text_rnn",
-        "exploding_gradient divergence non_finite_loss",
+        "exploding_gradient divergence non_finite_loss poor_initialization",
         AFTER_BLOWUP,
         since=(1, 20),
         steps=150,

@@ -5,112 +5,18 @@ one factory, entered in `TASKS`; its keyword arguments are what recipes may vary
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache, partial
-from importlib.resources import files
+from functools import partial
 from types import MappingProxyType
 
-import numpy as np
-import torch
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.pathologies.models import Autoencoder, CharRecurrent, CharTransformer, cnn, mlp
+from tests.pathologies import data, padded, preparation, rewiring, transfer
+from tests.pathologies.contrastive import PairedEncoders, ViewEncoder, fraction_matched, matching_loss
+from tests.pathologies.data import Examples, Task
+from tests.pathologies.models import Autoencoder, CharRecurrent, CharTransformer, VisionTransformer, cnn, mlp
 
 __all__ = ["TASKS", "Examples", "Task"]
-
-VALIDATION_SHARE = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Examples:
-    """Inputs and targets, row by row."""
-
-    inputs: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return len(self.inputs)
-
-    def __getitem__(self, rows: Tensor | slice) -> "Examples":
-        """Some of the rows."""
-        return Examples(self.inputs[rows], self.targets[rows])
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A problem to train on. `build` makes a fresh model from torch's global generator."""
-
-    name: str
-    train: Examples
-    validation: Examples
-    build: Callable[[], nn.Module]
-    loss: Callable[[Tensor, Tensor], Tensor]
-    accuracy: Callable[[Tensor, Tensor], Tensor] | None = None
-    classes: int | None = None
-    tokens_per_row: int | None = None
-
-
-# ---------------------------------------------------------------------------------------------------------- data
-
-
-def _split(inputs: Tensor, targets: Tensor) -> tuple[Examples, Examples]:
-    """A fixed random split, the same for every recipe."""
-    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(7))
-    held_out = int(len(inputs) * VALIDATION_SHARE)
-    everything = Examples(inputs, targets)
-    return everything[order[held_out:]], everything[order[:held_out]]
-
-
-@cache
-def _digits() -> tuple[Examples, Examples]:
-    """Handwritten digits: 1,797 images of 8 x 8 pixels, standardized; rows are (1, 8, 8)."""
-    data = load_digits()
-    images = torch.tensor(data.images, dtype=torch.float32).unsqueeze(1) / 16
-    return _split((images - images.mean()) / images.std(), torch.tensor(data.target, dtype=torch.int64))
-
-
-@cache
-def _diabetes() -> tuple[Examples, Examples]:
-    """Disease progression of 442 patients from 10 measurements, all standardized; rows are (10,) -> (1,)."""
-    data = load_diabetes()
-    inputs, target = _standardized(data.data), _standardized(data.target[:, None])
-    return _split(inputs, target)
-
-
-@cache
-def _breast_cancer() -> tuple[Examples, Examples]:
-    """569 tumours, 30 standardized features, malignant or not; rows are (30,) -> (1,)."""
-    data = load_breast_cancer()
-    return _split(_standardized(data.data), torch.tensor(data.target[:, None], dtype=torch.float32))
-
-
-@cache
-def _text(context: int) -> tuple[Examples, Examples, int]:
-    """Windows of English prose (the descriptions of scikit-learn's data sets, 43 kB), next-character targets.
-
-    Every eighth passage of 512 characters is held out. Returns training windows, validation windows, both of shape
-    (rows, context), and the size of the alphabet.
-    """
-    folder = files("sklearn.datasets.descr")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".rst"))
-    prose = " ".join(" ".join((folder / name).read_text(encoding="utf-8").lower().split()) for name in names)
-    alphabet = sorted(set(prose))
-    codes = torch.tensor(np.searchsorted(alphabet, list(prose)), dtype=torch.int64)
-    passages = codes[: len(codes) // 512 * 512].view(-1, 512)
-    held_out = torch.arange(len(passages)) % 8 == 0
-
-    def windows(rows: Tensor, stride: int) -> Examples:
-        pieces = rows.unfold(1, context + 1, stride).reshape(-1, context + 1)
-        return Examples(pieces[:, :-1].contiguous(), pieces[:, 1:].contiguous())
-
-    return windows(passages[~held_out], max(1, context // 4)), windows(passages[held_out], context), len(alphabet)
-
-
-def _standardized(values: np.ndarray) -> Tensor:
-    return torch.tensor((values - values.mean(axis=0)) / values.std(axis=0), dtype=torch.float32)
 
 
 def _fraction_right(scores: Tensor, targets: Tensor) -> Tensor:
@@ -120,9 +26,6 @@ def _fraction_right(scores: Tensor, targets: Tensor) -> Tensor:
 
 def _fraction_right_binary(scores: Tensor, targets: Tensor) -> Tensor:
     return ((scores > 0) == (targets > 0)).float().mean()
-
-
-# --------------------------------------------------------------------------------------------------------- tasks
 
 
 def digits_mlp(*, smoothing: float = 0.0, **model: object) -> Task:
@@ -136,7 +39,7 @@ def digits_cnn(*, smoothing: float = 0.0, **model: object) -> Task:
 
 
 def _digits_task(name: str, build: Callable[[], nn.Module], smoothing: float) -> Task:
-    train, validation = _digits()
+    train, validation = data.digits()
     loss = partial(functional.cross_entropy, label_smoothing=smoothing)
     return Task(name, train, validation, build, loss, _fraction_right, classes=10)
 
@@ -152,25 +55,34 @@ def text_rnn(*, context: int = 32, **model: object) -> Task:
 
 
 def _text_task(name: str, context: int, build: Callable[[int], nn.Module]) -> Task:
-    train, validation, alphabet = _text(context)
+    train, validation, alphabet = data.text(context)
+    build_it = partial(build, alphabet)
+    return Task(name, train, validation, build_it, _token_loss, _fraction_right, alphabet, tokens_per_row=context)
 
-    def loss(scores: Tensor, targets: Tensor) -> Tensor:
-        return functional.cross_entropy(scores.flatten(0, 1), targets.flatten())
 
+def _token_loss(scores: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy over all tokens of (rows, context, alphabet)."""
+    return functional.cross_entropy(scores.flatten(0, 1), targets.flatten())
+
+
+def padded_text(*, context: int = 128, shortest: float = 0.1, longest: float = 0.3, **model: object) -> Task:
+    """Next character in rows of different length, filled up to the context."""
+    train, validation, alphabet = padded.padded(context, shortest=shortest, longest=longest)
+    build = partial(CharTransformer, alphabet, context, **model)
     return Task(
-        name, train, validation, partial(build, alphabet), loss, _fraction_right, alphabet, tokens_per_row=context
+        "padded_text", train, validation, build, padded.loss, padded.fraction_right, alphabet, tokens_per_row=context
     )
 
 
 def diabetes(**model: object) -> Task:
     """Regression on standardized targets: predicting the mean costs 1."""
-    train, validation = _diabetes()
+    train, validation = data.diabetes()
     return Task("diabetes", train, validation, partial(mlp, (10, 1), **model), functional.mse_loss)
 
 
 def breast_cancer(**model: object) -> Task:
     """Binary classification with logits."""
-    train, validation = _breast_cancer()
+    train, validation = data.breast_cancer()
     loss = functional.binary_cross_entropy_with_logits
     return Task(
         "breast_cancer", train, validation, partial(mlp, (30, 1), **model), loss, _fraction_right_binary, classes=2
@@ -179,7 +91,7 @@ def breast_cancer(**model: object) -> Task:
 
 def autoencoder(**model: object) -> Task:
     """Reconstruction of digits, as deviations from the mean image: reconstructing nothing but the mean costs 1."""
-    train, validation = _digits()
+    train, validation = data.digits()
     mean = train.inputs.mean(0)
     scale = (train.inputs - mean).std()
     train, validation = (
@@ -188,9 +100,86 @@ def autoencoder(**model: object) -> Task:
     return Task("autoencoder", train, validation, partial(Autoencoder, **model), functional.mse_loss)
 
 
+def digits_vit(*, smoothing: float = 0.0, **model: object) -> Task:
+    """Digits by a vision transformer."""
+    return _digits_task("digits_vit", partial(VisionTransformer, **model), smoothing)
+
+
+def fine_tuning(**model: object) -> Task:
+    """New digits for a network that knows others."""
+    train, validation = transfer.digits_to_tune_on()
+    build = partial(transfer.tuned_network, **model)
+    return Task("fine_tuning", train, validation, build, functional.cross_entropy, _fraction_right, classes=5)
+
+
+def adapters(**model: object) -> Task:
+    """New prose for a language model whose weights are frozen, by low-rank adapters."""
+    train, validation, alphabet = transfer.prose_to_tune_on()
+    build = partial(transfer.adapted_language_model, **model)
+    return Task(
+        "adapters", train, validation, build, _token_loss, _fraction_right, alphabet, tokens_per_row=transfer.CONTEXT
+    )
+
+
+def views(**model: object) -> Task:
+    """Two noisy views of one image, to be found among those of the batch."""
+    train, validation = data.digits()
+    return Task("views", train, validation, partial(ViewEncoder, **model), matching_loss, fraction_matched)
+
+
+def halves(**model: object) -> Task:
+    """The two halves of one image, to be found among those of the batch."""
+    train, validation = data.digits()
+    return Task("halves", train, validation, partial(PairedEncoders, **model), matching_loss, fraction_matched)
+
+
+def heavy_tails(*, robust: bool = False, **model: object) -> Task:
+    """Regression on targets with far outliers, by squared error or, if `robust`, by Huber's."""
+    train, validation = data.heavy_tails()
+    loss = functional.smooth_l1_loss if robust else functional.mse_loss
+    return Task("heavy_tails", train, validation, partial(mlp, (16, 1), **model), loss)
+
+
+def rare_events(**model: object) -> Task:
+    """Binary classification where one row in twelve is positive: saying no to all is right in 92 %."""
+    train, validation = data.rare_events()
+    loss = functional.binary_cross_entropy_with_logits
+    return Task(
+        "rare_events", train, validation, partial(mlp, (16, 1), **model), loss, _fraction_right_binary, classes=2
+    )
+
+
+def rewired(*, base: str, **changes: object) -> Task:
+    """Another task, put together in another way."""
+    return rewiring.rewired(TASKS[base], **changes)
+
+
+def prepared(*, base: str, **changes: object) -> Task:
+    """Another task, with another beginning."""
+    return preparation.prepared(TASKS[base], **changes)
+
+
 TASKS: Mapping[str, Callable[..., Task]] = MappingProxyType(
     {
         factory.__name__: factory
-        for factory in (digits_mlp, digits_cnn, text_transformer, text_rnn, diabetes, breast_cancer, autoencoder)
+        for factory in (
+            digits_mlp,
+            digits_cnn,
+            digits_vit,
+            text_transformer,
+            text_rnn,
+            padded_text,
+            diabetes,
+            heavy_tails,
+            breast_cancer,
+            rare_events,
+            autoencoder,
+            fine_tuning,
+            adapters,
+            views,
+            halves,
+            rewired,
+            prepared,
+        )
     }
 )

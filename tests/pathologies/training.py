@@ -4,22 +4,25 @@ It is written as a user would write it, with lossdoctor's Monitor in the obvious
 """
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
-from torch.optim import lr_scheduler
+from torch.utils.data import DataLoader, TensorDataset
 
+from tests.pathologies.burdens import Burden, Load
 from tests.pathologies.faults import input_scale, jump, spoiled_batch, spoiled_loss, training_rows
-from tests.pathologies.optimizers import make_optimizer, make_scheduler
+from tests.pathologies.optimizers import advance, make_optimizer, make_scheduler, moving_average
+from tests.pathologies.resuming import resumed
 from tests.pathologies.settings import Settings
 from tests.pathologies.tasks import Examples, Task
 
 __all__ = ["Batches", "Outcome", "Unmonitored", "Watch", "evaluate", "train"]
+
+_WEIGHTS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(slots=True)
@@ -42,10 +45,12 @@ class Watch(Protocol):
     def should_stop(self) -> bool: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *exception: object) -> bool | None: ...
-    def batches(self, loader: Iterable[Any]) -> Iterable[Any]: ...
+    def batches(self, loader: Iterable[Any], *, split: Literal["train", "val"] = "train") -> Iterable[Any]: ...
     def step(self, loss: Tensor, **also: Any) -> None: ...
     def evaluation(self, **values: float) -> None: ...
     def clip_grad_norm_(self, max_norm: float) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Unmonitored:
@@ -63,7 +68,7 @@ class Unmonitored:
     def __exit__(self, *_exception: object) -> None:
         """Nothing to close."""
 
-    def batches(self, loader: Iterable[Any]) -> Iterable[Any]:
+    def batches(self, loader: Iterable[Any], *, split: str = "train") -> Iterable[Any]:
         """The loader itself."""
         return loader
 
@@ -71,6 +76,13 @@ class Unmonitored:
         """Nothing."""
 
     def evaluation(self, **values: float) -> None:
+        """Nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing."""
 
     def clip_grad_norm_(self, max_norm: float) -> Tensor:
@@ -109,20 +121,20 @@ def train(
     The result depends on the arguments alone (torch's global generator is seeded here). `after_step` is told each step.
     """
     torch.manual_seed(settings.seed)
-    model = task.build()
-    for parameter in list(model.parameters())[: settings.frozen]:
-        parameter.requires_grad_(requires_grad=False)
+    model = _model(task, settings)
     optimizer = make_optimizer(task.build() if settings.stale_optimizer else model, settings)
     scheduler = make_scheduler(optimizer, settings)
     scaler = (
         torch.amp.GradScaler("cpu", init_scale=settings.loss_scale, growth_interval=settings.scale_growth_interval)
-        if settings.precision == "fp16"
+        if settings.precision == "fp16" and settings.scaled
         else None
     )
     rows = training_rows(task, settings)
-    batches = Batches(rows, settings.batch_size, drop_last=settings.drop_last, seed=settings.seed + 1)
+    load = Load(settings.burden or Burden(), model)
+    batches = _loader(rows, settings) if settings.burden is None else load.batches(_loader(rows, settings))
     spoiler = torch.Generator().manual_seed(settings.seed + 2)
     outcome = Outcome()
+    average = moving_average(model, settings)
     step = micro = 0
     with monitor(
         model,
@@ -134,10 +146,11 @@ def train(
     ) as watched:
         while step < settings.steps and not watched.should_stop:
             model.train()
+            advance(scheduler, settings, after="epoch", step=step)
             for batch in watched.batches(batches):
                 inputs, targets = spoiled_batch(batch, rows, settings, step=step + 1, generator=spoiler)
                 with _autocast(settings):
-                    scores = model(inputs)
+                    scores = model(_as_weights(inputs, settings))
                 loss = spoiled_loss(task.loss(scores.float(), targets), model, settings, step + 1)
                 share = loss / settings.accumulation
                 (share if scaler is None else scaler.scale(share)).backward()
@@ -148,34 +161,67 @@ def train(
                     jump(optimizer, scheduler, settings, step)
                     if math.isfinite(outcome.losses[-1]) or not settings.skip_bad_losses:
                         _update(model, optimizer, scaler, settings, watched)
-                    optimizer.zero_grad()
-                    if scheduler is not None and step < settings.steps:
-                        _advance(scheduler)
-                _report(watched, task, loss, scores, targets)
+                    if settings.zero_grad == "each step":
+                        optimizer.zero_grad()
+                    if average is not None:
+                        average.update_parameters(model)
+                    advance(scheduler, settings, after="step", step=step)
+                    load.stepped(step)
+                _report(watched, task, loss if settings.reported == 1 else loss * settings.reported, scores, targets)
                 if micro:
                     continue
                 if after_step is not None:
                     after_step(step)
                 if step % settings.evaluate_every == 0 or step == settings.steps:
-                    values = evaluate(task, model, settings)
+                    judged = model if average is None else average.module
+                    values = evaluate(task, judged, settings, watched)
                     outcome.evaluations.append((step, values["loss"], values.get("accuracy")))
                     watched.evaluation(**values)
                     model.train()
+                if step == settings.resume_at:
+                    scheduler = resumed(model, optimizer, scheduler, scaler, settings, fresh=task.build())
+                    watched.load_state_dict(watched.state_dict())
                 if step == settings.steps or watched.should_stop:
                     break
     return outcome
 
 
+def _loader(rows: Examples, settings: Settings) -> Iterable[Any]:
+    """What the epochs' batches are drawn from."""
+    seed = settings.seed + 1
+    if settings.loader == "tensors":
+        return Batches(rows, settings.batch_size, drop_last=settings.drop_last, seed=seed)
+    return DataLoader(
+        TensorDataset(rows.inputs, rows.targets),
+        batch_size=settings.batch_size,
+        shuffle=settings.loader == "dataloader",
+        drop_last=settings.drop_last,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
 @torch.no_grad()
-def evaluate(task: Task, model: nn.Module, settings: Settings) -> dict[str, float]:
-    """Mean loss, and accuracy where the task has one, over the whole validation set."""
+def evaluate(task: Task, model: nn.Module, settings: Settings, watched: Watch | None = None) -> dict[str, float]:
+    """Mean loss, and accuracy where the task has one, over the whole validation set, as one batch or as several."""
     model.eval()
-    with _autocast(settings):
-        scores = model(task.validation.inputs * input_scale(task, settings))
+    inputs = task.validation.inputs * input_scale(task, settings)
+    if settings.evaluation_scale != 1:
+        inputs = inputs * settings.evaluation_scale
     targets = task.validation.targets * settings.target_scale if task.classes is None else task.validation.targets
-    values = {"loss": task.loss(scores.float(), targets).item()}
-    if task.accuracy is not None:
-        values["accuracy"] = task.accuracy(scores.float(), targets).item()
+    parts: Iterable[Any] = [(inputs, targets)]
+    if settings.evaluation_batch is not None and watched is not None:
+        parts = watched.batches(DataLoader(TensorDataset(inputs, targets), batch_size=settings.evaluation_batch))
+    elif settings.watch_validation and watched is not None:
+        parts = watched.batches(DataLoader(TensorDataset(inputs, targets), batch_size=256), split="val")
+    values: dict[str, float] = {}
+    for some_inputs, some_targets in parts:
+        with _autocast(settings):
+            scores = model(_as_weights(some_inputs, settings))
+        found = {"loss": task.loss(scores.float(), some_targets).item()}
+        if task.accuracy is not None:
+            found["accuracy"] = task.accuracy(scores.float(), some_targets).item()
+        for name, value in found.items():
+            values[name] = values.get(name, 0.0) + value * (len(some_targets) / len(targets))
     return values
 
 
@@ -199,6 +245,8 @@ def _update(
     """One optimizer step with what belongs around it: unscaling, clipping, the scaler's word."""
     if scaler is not None and settings.clip is not None and not settings.clip_scaled:
         scaler.unscale_(optimizer)
+    if settings.zero_grad == "before the step":
+        model.zero_grad()
     if settings.mend_gradients:
         for parameter in model.parameters():
             if parameter.grad is not None:
@@ -215,11 +263,20 @@ def _update(
         scaler.update()
 
 
-def _advance(scheduler: lr_scheduler.LRScheduler) -> None:
-    """Step the schedule; torch's warning about a scaler that skipped the first update is no news here."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-        scheduler.step()
+def _model(task: Task, settings: Settings) -> nn.Module:
+    """A fresh model as the settings want it: its dtype, BatchNorm's memory, what is frozen."""
+    model = task.build().to(_WEIGHTS[settings.weights])
+    for module in model.modules():
+        if settings.batch_norm_momentum is not None and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = settings.batch_norm_momentum
+    for parameter in list(model.parameters())[: settings.frozen]:
+        parameter.requires_grad_(requires_grad=False)
+    return model
+
+
+def _as_weights(inputs: Tensor, settings: Settings) -> Tensor:
+    """Inputs in the dtype of the weights; codes of characters as they are."""
+    return inputs.to(_WEIGHTS[settings.weights]) if inputs.is_floating_point() else inputs
 
 
 def _autocast(settings: Settings) -> AbstractContextManager[object]:
