@@ -1,21 +1,25 @@
 """`lossdoctor analyze`: diagnose runs and report."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from lossdoctor.analysis import judge, runs_at
+from lossdoctor.analysis import runs_at
+from lossdoctor.cli.many import Place, Sheet, Task, examine_all
 from lossdoctor.cli.output import complain, page_for, write, write_file
+from lossdoctor.cli.remote import fetch, is_remote
 from lossdoctor.configuration import Configuration, FailOn, Format, find_configuration, parse_setting
-from lossdoctor.errors import ConfigurationError, LogError
-from lossdoctor.findings import SEVERITIES, Diagnosis
+from lossdoctor.errors import ConfigurationError, LogError, UsageError, nearest
+from lossdoctor.findings import ADVICE, SEVERITIES, Diagnosis, Finding
 from lossdoctor.reports import json, markdown, text
 from lossdoctor.reports.page import Page
 from lossdoctor.rulebook import Rulebook
+from lossdoctor.signals import SIGNALS
 
 __all__ = ["RulesOption", "SetOption", "analyze"]
 
@@ -32,16 +36,22 @@ SetOption = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Sheet:
-    """A run's diagnosis and the report on it, written while the run was in memory."""
-
-    diagnosis: Diagnosis
-    report: Text
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="SIGNAL=COLUMN",
+        help="Take this column of a log for a signal: val_loss=eval/nll. Without a column, the signal is left out. "
+        "Repeatable.",
+    ),
+]
 
 
 def analyze(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Run directories, or directories of runs.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="Run directories, logs, or directories of them; s3://… and others, too."),
+    ],
     *,
     format: Annotated[  # noqa: A002 (the name of the option)
         Format | None, typer.Option("--format", help="How to report. Default: text.")
@@ -54,8 +64,14 @@ def analyze(
     ] = None,
     set_: SetOption = None,
     rules: RulesOption = None,
+    map_: MapOption = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="All evidence, all layers, and what each finding means.")
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="All evidence, all layers, what each finding means, and what in a log was taken for what.",
+        ),
     ] = False,
 ) -> None:
     """Diagnose runs: what is wrong, since when, what to do about it.
@@ -63,9 +79,10 @@ def analyze(
     Exit code: 0 nothing at or above --fail-on, 1 findings, 2 bad usage or unreadable input.
     """
     configuration = find_configuration()
-    rulebook = load_rulebook(configuration, rules or [], set_ or [])
+    load = partial(load_rulebook, configuration, rules or [], set_ or [])
     page = page_for(output, verbose=verbose)
-    sheets, unreadable = _sheets(paths, rulebook, page)
+    with TemporaryDirectory(prefix="lossdoctor-", ignore_cleanup_errors=True) as fetched:
+        sheets, unreadable = _sheets(paths, Path(fetched), Task(load, page, _columns(map_ or [])))
     diagnoses = [sheet.diagnosis for sheet in sheets]
     report = _report(format or configuration.format, sheets, page)
     if output is not None:
@@ -90,33 +107,60 @@ def load_rulebook(configuration: Configuration, rules: Sequence[Path], settings:
         raise ConfigurationError(f"{' or '.join(places)}: {error}{remedy}") from None
 
 
-def _sheets(paths: Sequence[Path], rulebook: Rulebook, page: Page) -> tuple[list[_Sheet], bool]:
-    """Every run once, and whether something could not be read. No run stays in memory after its report."""
-    sheets: list[_Sheet] = []
-    unreadable = False
-    seen: set[Path] = set()
-    for path in paths:
+def _columns(settings: Sequence[str]) -> Mapping[str, str]:
+    """Signals and the columns that they are in, from the command line."""
+    found: dict[str, str] = {}
+    for setting in settings:
+        signal, equals, column = setting.partition("=")
+        known = [name for name, of in SIGNALS.items() if of.source != "layer" and name != "time"]
+        if not equals:
+            raise UsageError(f"--map {setting}: expected SIGNAL=COLUMN, e.g. val_loss=eval/nll")
+        if signal.strip() not in known:
+            raise UsageError(f"--map {setting}: there is no signal '{signal}'{nearest(signal, known)}")
+        found[signal.strip()] = column.strip()
+    return found
+
+
+def _places(paths: Sequence[str], fetched: Path) -> tuple[list[Place], bool]:
+    """Every run and log once, and whether there was none somewhere. What lies elsewhere is put below `fetched`."""
+    places: dict[Path, Place] = {}
+    missing = False
+    for number, given in enumerate(paths):
         try:
+            if is_remote(given):
+                into = fetched / str(number)
+                into.mkdir()
+                path = fetch(given, into)
+            else:
+                path = Path(given)
             found = runs_at(path)
         except LogError as error:
             complain(str(error))
-            unreadable = True
+            missing = True
             continue
         for place in found:
-            if place.resolve() in seen:
-                continue
-            seen.add(place.resolve())
-            try:
-                run, diagnosis = judge(place, rulebook)
-            except LogError as error:
-                complain(str(error))
-                unreadable = True
-            else:
-                sheets.append(_Sheet(diagnosis, text.render(diagnosis, run, rules=rulebook.rules, page=page)))
-    return sheets, unreadable
+            name = f"{given.rstrip('/')}{str(place)[len(str(path)) :]}" if is_remote(given) else str(place)
+            places.setdefault(place.resolve(), Place(place, name, searched=place != path))
+    return list(places.values()), missing
 
 
-def _report(format: Format, sheets: Sequence[_Sheet], page: Page) -> str | Text:  # noqa: A002
+def _sheets(paths: Sequence[str], fetched: Path, task: Task) -> tuple[list[Sheet], bool]:
+    """What there is to say of every run, and whether something could not be read.
+
+    Of what was only found by searching a directory, a log that holds nothing to judge is worth a warning.
+    """
+    sheets: list[Sheet] = []
+    rulebook = task.load()
+    places, unreadable = _places(paths, fetched)
+    for examined in examine_all(places, task, rulebook):
+        sheets += examined.sheets
+        if examined.error:
+            complain(examined.error, *["warning"] * examined.place.searched)
+            unreadable = unreadable or not examined.place.searched
+    return sheets, unreadable or (bool(places) and not sheets)
+
+
+def _report(format: Format, sheets: Sequence[Sheet], page: Page) -> str | Text:  # noqa: A002
     diagnoses = [sheet.diagnosis for sheet in sheets]
     if format == "json":
         return json.render(diagnoses)
@@ -125,7 +169,7 @@ def _report(format: Format, sheets: Sequence[_Sheet], page: Page) -> str | Text:
     return _text(sheets, page)
 
 
-def _text(sheets: Sequence[_Sheet], page: Page) -> Text:
+def _text(sheets: Sequence[Sheet], page: Page) -> Text:
     """One run: its report. Several: a line each, then the reports of those with findings; verdicts last."""
     verdicts = Text(_verdicts([sheet.diagnosis for sheet in sheets]).rstrip("\n"))
     if len(sheets) == 1:
@@ -139,7 +183,12 @@ def _text(sheets: Sequence[_Sheet], page: Page) -> Text:
 
 
 def _is_worth_showing(diagnosis: Diagnosis) -> bool:
-    return any(finding.severity != "benign" for finding in diagnosis.findings) or bool(diagnosis.warnings)
+    return any(finding.severity != "benign" for finding in _faults(diagnosis)) or bool(diagnosis.warnings)
+
+
+def _faults(diagnosis: Diagnosis) -> list[Finding]:
+    """The findings without advice on the recipe, which says nothing of this run."""
+    return [finding for finding in diagnosis.findings if finding.family != ADVICE]
 
 
 def _verdicts(diagnoses: Sequence[Diagnosis]) -> str:
@@ -150,4 +199,5 @@ def _exit_code(diagnoses: Sequence[Diagnosis], fail_on: FailOn) -> int:
     if fail_on == "never":
         return 0
     grave = SEVERITIES.index(fail_on)
-    return _FINDINGS if any(SEVERITIES.index(diagnosis.severity) >= grave for diagnosis in diagnoses) else 0
+    severities = [finding.severity for diagnosis in diagnoses for finding in _faults(diagnosis)]
+    return _FINDINGS if any(SEVERITIES.index(severity) >= grave for severity in severities) else 0

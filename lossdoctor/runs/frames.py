@@ -32,10 +32,11 @@ class Scan:
     """The messages of a segment that are whole, and what is wrong with the rest.
 
     `ended` is true where the end marker was found, `torn` where the data stops inside a message, `gaps` counts
-    stretches that are neither.
+    stretches that are neither. `whole` is where the last whole message ends.
     """
 
     messages: list[memoryview] = field(default_factory=list)
+    whole: int = 0
     ended: bool = False
     torn: bool = False
     gaps: int = 0
@@ -63,7 +64,7 @@ def scan(data: bytes) -> Scan:
         end = _end(view, position)
         if end is not None:
             found.messages.append(view[position:end])
-            position = end
+            position = found.whole = end
             continue
         following = _next(data, view, position)
         if following is None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lossdoctor.errors import LogError
+from lossdoctor.runs.info import RunInfo
 from lossdoctor.runs.layout import (
     RUN_FILE,
     TABLES,
@@ -22,10 +23,10 @@ from lossdoctor.runs.layout import (
 )
 from lossdoctor.runs.lock import holder, is_foreign
 from lossdoctor.runs.ranks import RANK_COLUMNS, combine
-from lossdoctor.runs.recovery import name_layers, read_events, read_info, read_table
+from lossdoctor.runs.recovery import Warn, name_layers, read_events, read_info, read_table
 from lossdoctor.runs.tables import Run
 
-__all__ = ["find_runs", "is_run", "read_run"]
+__all__ = ["find_runs", "is_run", "place_of", "read_run", "read_state"]
 
 _BEATS = 60.0
 """Seconds after its last heartbeat in which a process of another host counts as alive; it has one every 5 s."""
@@ -80,23 +81,42 @@ def read_run(path: Path, columns: Collection[str] | None = None) -> Run:
         raise LogError(message) from error
 
 
+def place_of(path: Path) -> Place:
+    """The recording that `path` means: the newest attempt in a run directory, or the attempt or rank it names.
+
+    Raises:
+        LogError: There is none.
+    """
+    return _judged(Path(path)) or _refused(Path(path))
+
+
+def read_state(place: Place, warn: Warn) -> tuple[RunInfo, bool]:
+    """What run.json says of a recording, with the status it really has, and whether it is being written now.
+
+    Raises:
+        LogError: A later version of lossdoctor wrote it.
+    """
+    newest, lock = place.attempt == _recorded(place.root, place.rank)[-1], lock_path(place.root, place.rank)
+    live = newest and holder(lock) is not None
+    info = read_info(place.directory, warn)
+    if info.status == "running" and not live:
+        live = newest and is_foreign(lock) and abs(time.time() - (info.heartbeat or 0.0)) < _BEATS
+        info.status = "running" if live else "killed"
+    return info, live
+
+
 def _read(path: Path, place: Place, columns: Collection[str] | None) -> Run:
     directory = place.directory
     if columns is not None and (place.rank or ranks(directory)):
         columns = {*columns, *RANK_COLUMNS}
-    recorded = _recorded(place.root, place.rank)
     warnings: list[str] = []
 
     def warn(sentence: str) -> None:
         warnings.append(f"{shown(path)}: {sentence}.")
 
     # Asked before anything is read: a run that ends meanwhile is then whole, not killed.
-    newest, lock = place.attempt == recorded[-1], lock_path(place.root, place.rank)
-    live = newest and holder(lock) is not None
-    info = read_info(directory, warn)
-    if info.status == "running" and not live:
-        live = newest and is_foreign(lock) and abs(time.time() - (info.heartbeat or 0.0)) < _BEATS
-        info.status = "running" if live else "killed"
+    info, live = read_state(place, warn)
+    recorded = _recorded(place.root, place.rank)
     marks, interventions = read_events(directory, warn, live=live)
     resumes = [mark for mark in marks if mark.name == "resume" and mark.segment is not None]
     # Steps last: of a run that is being written, they then reach at least as far as the other tables.

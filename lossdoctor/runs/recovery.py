@@ -17,7 +17,7 @@ from lossdoctor.runs.segments import SEGMENT_ROWS, Salvage, decode
 from lossdoctor.runs.stacking import Stack
 from lossdoctor.runs.tables import Column, Table
 
-__all__ = ["SCHEMA", "Warn", "name_layers", "read_events", "read_info", "read_table"]
+__all__ = ["SCHEMA", "Warn", "in_order", "name_layers", "read_events", "read_info", "read_table", "up_to"]
 
 SCHEMA = "lossdoctor.run/1"
 
@@ -119,10 +119,10 @@ def read_table(
         # Of the resumes after this segment, the one that went back furthest decides what it may keep.
         limits = [mark.step for mark in resumes if mark.segment is not None and mark.segment > segment.number]
         for rows in salvage.tables:
-            stack.add(_up_to(rows, min(limits)) if limits else rows)
+            stack.add(up_to(rows, min(limits)) if limits else rows)
             widths += [column.values.shape[1] for column in rows.columns.values() if column.values.ndim > 1]
     _check_widths(name, widths, warn)
-    table = _in_order(stack.table(), name, warn)
+    table = in_order(stack.table(), name, warn)
     read = _counted(len(table), _NOUNS[name])
     for fault in faults[:_LISTED]:
         warn(f"{fault}; {read}")
@@ -190,7 +190,8 @@ def _load(segment: Segment, columns: Collection[str] | None, *, live: bool) -> t
     return salvage, " and ".join(faults)
 
 
-def _up_to(table: Table, limit: float) -> Table:
+def up_to(table: Table, limit: float) -> Table:
+    """The rows whose step is not beyond `limit`, without a copy where all are."""
     keep = table.step <= limit
     return table if keep.all() else _rows(table, np.flatnonzero(keep))
 
@@ -204,7 +205,7 @@ def _rows(table: Table, rows: np.ndarray) -> Table:
     )
 
 
-def _in_order(table: Table, name: str, warn: Warn) -> Table:
+def in_order(table: Table, name: str, warn: Warn) -> Table:
     """The table with steps that never fall, as everything after relies on."""
     step = table.step
     unknown = np.isnan(step)

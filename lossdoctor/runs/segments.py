@@ -18,7 +18,7 @@ from lossdoctor.runs.frames import END, scan, seal
 from lossdoctor.runs.layout import closed_name, open_name, segments
 from lossdoctor.runs.tables import Column, Table
 
-__all__ = ["SEGMENT_ROWS", "Salvage", "SegmentWriter", "adopt", "decode"]
+__all__ = ["SEGMENT_ROWS", "Decoder", "Salvage", "SegmentWriter", "adopt", "decode"]
 
 SEGMENT_ROWS = 4_096
 """Rows of a full segment."""
@@ -114,6 +114,33 @@ class Salvage:
     ended: bool = False
     torn: bool = False
     gaps: int = 0
+    whole: int = 0
+
+
+class Decoder:
+    """Reads the whole batches of a segment, at once or piece by piece; of `columns` only these, and `step`."""
+
+    def __init__(self, columns: Collection[str] | None = None) -> None:
+        self._columns = columns
+        self._schema: pa.Schema | None = None
+
+    def decode(self, data: bytes) -> Salvage:
+        """What is in the next piece, which begins with a message. Values are views of `data`; never raises."""
+        found = scan(data)
+        salvage = Salvage(ended=found.ended, torn=found.torn, gaps=found.gaps, whole=found.whole)
+        for message in found.messages:
+            try:
+                if self._schema is None:
+                    self._schema = pa.ipc.read_schema(pa.py_buffer(message))
+                    continue
+                batch = pa.ipc.read_record_batch(pa.py_buffer(message), self._schema)
+                table = _decode(batch, self._columns)
+            except (pa.ArrowException, OSError, ValueError, TypeError, KeyError):
+                salvage.gaps += 1  # unharmed but not ours; or the schema before it is lost
+                continue
+            if len(table):
+                salvage.tables.append(table)
+        return salvage
 
 
 def decode(data: bytes, columns: Collection[str] | None = None) -> Salvage:
@@ -121,22 +148,7 @@ def decode(data: bytes, columns: Collection[str] | None = None) -> Salvage:
 
     Values are views of `data`; never raises.
     """
-    found = scan(data)
-    salvage = Salvage(ended=found.ended, torn=found.torn, gaps=found.gaps)
-    schema: pa.Schema | None = None
-    for message in found.messages:
-        try:
-            if schema is None:
-                schema = pa.ipc.read_schema(pa.py_buffer(message))
-                continue
-            batch = pa.ipc.read_record_batch(pa.py_buffer(message), schema)
-            table = _decode(batch, columns)
-        except (pa.ArrowException, OSError, ValueError, TypeError, KeyError):
-            salvage.gaps += 1  # unharmed but not ours; or the schema before it is lost
-            continue
-        if len(table):
-            salvage.tables.append(table)
-    return salvage
+    return Decoder(columns).decode(data)
 
 
 def adopt(directory: Path) -> None:

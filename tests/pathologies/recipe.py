@@ -14,9 +14,9 @@ __all__ = ["AFTER_BLOWUP", "AFTER_NAN", "AFTER_STANDSTILL", "Recipe", "recipe"]
 AFTER_NAN = "non_finite_loss non_finite_gradient"
 AFTER_BLOWUP = (
     "divergence exploding_gradient vanishing_gradient loss_spike not_learning plateau underfitting "
-    "non_finite_loss non_finite_gradient dead_units saturated_units"
+    "non_finite_loss non_finite_gradient dead_units saturated_units collapsed_output validation_stalled"
 )
-AFTER_STANDSTILL = "not_learning slow_learning plateau underfitting dead_units"
+AFTER_STANDSTILL = "not_learning slow_learning plateau underfitting dead_units collapsed_output validation_stalled"
 
 
 @dataclass(frozen=True, slots=True)
