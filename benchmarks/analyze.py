@@ -31,6 +31,19 @@ COLUMNS = 40
 LAYERS = 12
 SAMPLED_EVERY = 100
 EVALUATIONS = 200
+EVERY_STEP = (
+    *("train_loss", "train_accuracy", "learning_rate", "nominal_learning_rate", "momentum", "beta2", "weight_decay"),
+    *("grad_norm", "grad_norm_clipped", "clipped", "loss_scale", "skipped", "clip_scaled", "micro_batches", "samples"),
+    *("tokens", "step_time", "data_wait", "samples_per_second"),
+)
+"""What a Monitor records at every step."""
+LISTS = ("parameters_without_gradient", "parameters_without_optimizer", "parameters_never_moved")
+SAMPLED = (
+    *("update_ratio", "param_norm", "grad_to_param", "gradient_cosine", *LISTS, "frozen_parameters"),
+    *("modules_in_eval", "modules_in_eval_share", "batch_norm_variance_ratio", "input_mean", "input_std", "output_std"),
+    *("label_entropy", "process_memory", "device_memory", "batch_norm_shift", "input_max"),
+)
+"""What it records at sample steps, or once a second."""
 CHUNK = 50_000
 
 BUDGETS = {"read_and_judge": 3.0, "judge": 1.5, "memory": 3.0, "cold": 1.0}
@@ -75,8 +88,8 @@ def row(what: str, value: float, unit: str, budget: float | None = None) -> None
 def write(directory: Path, steps: int) -> None:
     """Record a sound run: a loss that falls with noise, norms, a cosine schedule, sampled layers, evaluations."""
     rng = np.random.default_rng(0)
-    names = [name for name, signal in SIGNALS.items() if signal.source == "step" and name not in {"step", "time"}]
-    names += [f"metric_{number}" for number in range(COLUMNS - 2 - len(names))]
+    sampled_names = [name for name in SAMPLED if name not in EVERY_STEP]
+    names = [*EVERY_STEP, *sampled_names[: COLUMNS - 2 - len(EVERY_STEP)]]
     layers = [LayerInfo(name=f"layer.{n}", type="Linear", parameters=10, trainable=10) for n in range(LAYERS)]
     info = RunInfo(
         total_steps=steps,
@@ -110,15 +123,28 @@ def _signal(name: str, progress: np.ndarray, rng: np.random.Generator) -> Column
     values = {
         "train_loss": 0.3 + 2 * np.exp(-5 * progress) + 0.05 * noise,
         "val_loss": 0.35 + 2 * np.exp(-5 * progress) + 0.002 * noise,
+        "train_accuracy": 0.9 - 0.8 * np.exp(-5 * progress) + 0.05 * noise,
         "learning_rate": 5e-4 * (1 + np.cos(np.pi * progress)),
+        "nominal_learning_rate": 5e-4 * (1 + np.cos(np.pi * progress)),
         "skipped": (noise > 3.3).astype(float),
+        "clipped": (noise > 1.3).astype(float),
         "loss_scale": np.full(len(progress), 65536.0),
         "update_ratio": 1e-3 * np.exp(0.1 * noise),
-    }.get(name, np.exp(0.1 * noise))
-    sampled = np.arange(len(progress)) % SAMPLED_EVERY == SAMPLED_EVERY - 1
-    observed = sampled if name in {"update_ratio", "param_norm", "grad_to_param"} else None
-    values = values if observed is None else np.where(observed, values, np.nan)
-    return Column(values.astype(np.float32), observed)
+        "grad_to_param": 1e-2 * np.exp(0.1 * noise),
+        "gradient_cosine": 0.1 * noise,
+        "data_wait": 1e-5 * np.exp(0.1 * noise),
+        "weight_decay": np.full(len(progress), 0.01),
+        "momentum": np.full(len(progress), 0.9),
+        "beta2": np.full(len(progress), 0.999),
+    }
+    for flag in ("clip_scaled", "modules_in_eval", "modules_in_eval_share", "frozen_parameters", *LISTS):
+        values[flag] = np.zeros(len(progress))
+    chosen = values.get(name, np.exp(0.1 * noise))
+    observed = None
+    if name in SAMPLED:
+        observed = np.arange(len(progress)) % SAMPLED_EVERY == SAMPLED_EVERY - 1
+        chosen = np.where(observed, chosen, np.nan)
+    return Column(chosen.astype(np.float32), observed)
 
 
 def in_a_process(run: Path) -> dict[str, float]:

@@ -11,7 +11,8 @@ from lossdoctor.findings import Diagnosis, Finding, Undecided
 from lossdoctor.health import EVALUATION_NAMES, INTERVAL_NAMES, Health
 from lossdoctor.judging import RuleGroup, Standing
 from lossdoctor.naming import named
-from lossdoctor.rulebook import Rule, Rulebook, applies
+from lossdoctor.plans import Plans
+from lossdoctor.rulebook import Rule, Rulebook
 from lossdoctor.runs.events import Intervention
 from lossdoctor.runs.info import ModelChecks, facts
 from lossdoctor.runs.tables import Block, Run
@@ -49,16 +50,17 @@ class Diagnoser:
     ) -> None:
         self._rulebook, self._layers = rulebook, list(layers)
         self._facts = dict(run_facts)
+        self._plans = Plans.of(rulebook)
         grouped: dict[tuple[str, frozenset[str], bool], list[Rule]] = {}
         for rule in rulebook.rules.values():
-            if rule.clock != "run" and not applies(rule, self._facts):
+            if rule.clock != "run" and not self._plans.applies(rule, self._facts):
                 continue
             layered = rule.each == "layer" or any(name.startswith("layer_") for name in rule.signals | rule.optional)
             grouped.setdefault((rule.clock, rule.signals, layered), []).append(rule)
         self._groups: dict[Clock, list[RuleGroup]] = {"step": [], "interval": [], "evaluation": [], "run": []}
         for rules in grouped.values():
             if rules[0].clock != "run":
-                self._groups[rules[0].clock].append(RuleGroup(rules, self._facts))
+                self._groups[rules[0].clock].append(RuleGroup(self._plans.group(rules), self._facts))
         self._run_rules = [rules for rules in grouped.values() if rules[0].clock == "run"]
         names = {clock: {name for group in groups for name in group.names} for clock, groups in self._groups.items()}
         run_names = {name for rules in self._run_rules for rule in rules for name in rule.signals | rule.optional}
@@ -108,6 +110,10 @@ class Diagnoser:
         """A rule's measures at its latest tick: what became of the evidence behind its finding."""
         return self._states[rule].measured() if rule in self._states else {}
 
+    def badness(self, rule: str) -> float:
+        """How bad it is at a rule's latest tick, by its peak measure; NaN where it has none."""
+        return self._states[rule].badness() if rule in self._states else float("nan")
+
     def standing(self) -> dict[str, Standing]:
         """How things are with every rule that ever had a finding."""
         return {rule: state.standing() for rule, state in self._states.items() if state.tracker.episodes}
@@ -129,8 +135,8 @@ class Diagnoser:
         """The rules on the run clock, judged afresh over what was seen so far."""
         tick = self._clocks.run.tick()
         known = {**self._facts, **{name: float(count) for name, count in self._clocks.seen.items()}}
-        applicable = ([rule for rule in rules if applies(rule, known)] for rules in self._run_rules)
-        groups = [RuleGroup(rules, known) for rules in applicable if rules]
+        applicable = ([rule for rule in rules if self._plans.applies(rule, known)] for rules in self._run_rules)
+        groups = [RuleGroup(self._plans.group(rules), known) for rules in applicable if rules]
         for group in groups:
             group.observe(tick)
         return groups
@@ -152,7 +158,7 @@ class Diagnoser:
         undecided: list[Undecided] = []
         for group in groups:
             for state in group.states:
-                if not applies(state.rule, self._facts):  # known only now
+                if not self._plans.applies(state.rule, self._facts):  # known only now
                     continue
                 if state.tracker.episodes:
                     findings.extend(state.finding(episode, self._layers) for episode in state.tracker.episodes)

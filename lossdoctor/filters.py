@@ -50,6 +50,14 @@ class Lag:
         return joined[: len(block)]
 
 
+def _is_constant(values: Array) -> bool:
+    """Whether all values are the same number, or all are missing. Most series tell by their ends."""
+    first, last = values[0], values[-1]
+    if np.isnan(first):
+        return bool(np.isnan(last) and np.isnan(values).all())
+    return bool(first == last and (values == first).all())
+
+
 class Moving:
     """An order statistic of the last `window` ticks: bottleneck's move_median or move_min.
 
@@ -69,6 +77,8 @@ class Moving:
         # bottleneck refuses a window that is longer than the series: pad with "not seen".
         short = self._window - len(joined)
         padded = joined if short <= 0 else np.concatenate((np.repeat(_row(joined, np.nan), short, axis=0), joined))
+        if padded.ndim == 1 and _is_constant(padded):  # settings and what was never recorded: nothing to sort
+            return np.full(len(block), padded[0])
         moved = self._of(padded, window=self._window, min_count=min(self._enough, self._window), axis=0)
         return moved[len(padded) - len(block) :]
 

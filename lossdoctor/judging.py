@@ -12,7 +12,7 @@ from lossdoctor.episodes import Episode, EpisodeTracker, Frozen
 from lossdoctor.expressions import Graph
 from lossdoctor.filters import Array
 from lossdoctor.findings import Finding, Prescription, Undecided
-from lossdoctor.rule import Fix, Rule
+from lossdoctor.plans import GroupPlan, RulePlan
 from lossdoctor.signals import SIGNALS
 from lossdoctor.templates import fill, names_in
 
@@ -26,53 +26,26 @@ class Standing(msgspec.Struct, frozen=True):
     ticks: int = 0
     verified: dict[str, bool | None] = {}
     measured: dict[str, float] = {}
+    badness: float = float("nan")
 
 
 class RuleState:
     """One rule at work on one run."""
 
-    def __init__(self, rule: Rule, graph: Graph) -> None:
-        self.rule = rule
-        self.tracker = EpisodeTracker(rule.patience, layered=rule.each == "layer")
+    def __init__(self, plan: RulePlan) -> None:
+        self.rule, self._plan = plan.rule, plan
+        self.tracker = EpisodeTracker(plan.rule.patience, layered=plan.rule.each == "layer")
         self.ticks = 0
         self.verified: dict[str, float] = {}
         self._latest: _Values | None = None
-        scope = rule.scope
-
-        def node(text: str, part: str) -> int:
-            return graph.add(text, scope, part)
-
-        self._when = node(rule.when, "when")
-        self._grave = None if rule.error_when is None else node(rule.error_when, "error_when")
-        self._measures = {name: node(name, name) for name in rule.measures}
-        self._variants = [node(variant.when, "variants") for variant in rule.variants]
-        self._fixes = {
-            (variant, number): (
-                None if fix.when is None else node(fix.when, "fixes"),
-                {name: node(text, "fixes") for name, text in fix.arguments.items()},
-            )
-            for variant, number, fix in self._all_fixes()
-        }
-        self._verifications = {
-            fix.verify.when: node(fix.verify.when, "verify")
-            for _, _, fix in self._all_fixes()
-            if fix.verify is not None
-        }
-
-    def _all_fixes(self) -> Iterable[tuple[int | None, int, Fix]]:
-        for number, fix in enumerate(self.rule.fixes):
-            yield None, number, fix
-        for variant, special in enumerate(self.rule.variants):
-            for number, fix in enumerate(special.fixes):
-                yield variant, number, fix
 
     def observe(self, step: Array, values: "_Values") -> list[Episode]:
         """Take in the rule's next ticks and return the episodes that began."""
         self.ticks += len(step)
         self._latest = values
-        truth = values.wide(self._when)
+        truth = values.wide(self._plan.when)
         unknown = np.broadcast_to(np.nan, truth.shape)
-        for text, node in self._verifications.items():
+        for text, node in self._plan.verifications.items():
             # On layers it holds where it holds on all of them.
             self.verified[text] = float(np.fmin.reduce(values.wide(node)[-1], initial=np.nan))
 
@@ -82,32 +55,38 @@ class RuleState:
         return self.tracker.observe(
             step,
             truth,
-            peak=unknown if self.rule.peak is None else values.wide(self._measures[self.rule.peak], like=truth),
-            grave=unknown if self._grave is None else values.wide(self._grave, like=truth),
+            peak=unknown if self.rule.peak is None else values.wide(self._plan.measures[self.rule.peak], like=truth),
+            grave=unknown if self._plan.grave is None else values.wide(self._plan.grave, like=truth),
             freeze=freeze,
         )
 
     def measured(self) -> dict[str, float]:
         """The rule's measures at its latest tick, on the first layer; empty before the first tick."""
         latest = self._latest
-        return {} if latest is None else {name: latest.at(node, -1, 0) for name, node in self._measures.items()}
+        return {} if latest is None else {name: latest.at(node, -1, 0) for name, node in self._plan.measures.items()}
 
     def standing(self) -> Standing:
         """How things are with it now."""
         verified = {text: None if np.isnan(value) else bool(value) for text, value in self.verified.items()}
-        return Standing(self.tracker.current is not None, self.ticks, verified, self.measured())
+        return Standing(self.tracker.current is not None, self.ticks, verified, self.measured(), self.badness())
+
+    def badness(self) -> float:
+        """The peak measure at the latest tick, on the layer where it is highest; NaN without one."""
+        if self._latest is None or self.rule.peak is None:
+            return float("nan")
+        return float(np.fmax.reduce(self._latest.wide(self._plan.measures[self.rule.peak])[-1], initial=np.nan))
 
     def _freeze(self, values: "_Values", tick: int, layer: int) -> Frozen:
         def at(node: int) -> float:
             return values.at(node, tick, layer)
 
-        measured = {name: at(node) for name, node in self._measures.items()}
-        variant = next((number for number, node in enumerate(self._variants) if at(node) == 1), None)
+        measured = {name: at(node) for name, node in self._plan.measures.items()}
+        variant = next((number for number, node in enumerate(self._plan.variants) if at(node) == 1), None)
         fixes = self.rule.variants[variant].fixes if variant is not None else []
         owner = variant if fixes else None
         arguments: dict[int, dict[str, float]] = {}
         for number in range(len(fixes or self.rule.fixes)):
-            when, nodes = self._fixes[owner, number]
+            when, nodes = self._plan.fixes[owner, number]
             if when is None or at(when) == 1:
                 arguments[number] = {name: at(node) for name, node in nodes.items()}
         return Frozen(measured, variant, arguments)
@@ -183,16 +162,13 @@ class _Values:
 class RuleGroup:
     """Rules that tick together: same clock, same required signals. They share one graph of expressions."""
 
-    def __init__(self, rules: Sequence[Rule], run_facts: Mapping[str, float]) -> None:
-        self.signals = sorted(rules[0].signals)
-        self.names = frozenset[str]().union(*(rule.signals | rule.optional for rule in rules), {"step"})
-        self._graph = Graph(run_facts)
-        self.states = [RuleState(rule, self._graph) for rule in rules]
+    def __init__(self, plan: GroupPlan, run_facts: Mapping[str, float]) -> None:
+        self.signals, self.names = plan.signals, plan.names
+        self._graph = plan.graph.for_run(run_facts)
+        self.states = [RuleState(rule) for rule in plan.rules]
         self._run_facts = run_facts
         self._observed: set[str] = set()
         self._ticks = 0
-        if any(rule.each == "layer" for rule in rules):
-            self.names |= {"layer_depth"}
 
     def observe(self, ticks: Ticks) -> list[tuple[RuleState, Episode]]:
         """Evaluate all rules over the ticks at which every required signal was observed."""

@@ -28,7 +28,6 @@ __all__ = [
     "Rulebook",
     "Variant",
     "Verify",
-    "applies",
     "fill",
     "load_rule",
     "names_in",
@@ -146,15 +145,6 @@ def _check_names(rule: Rule, scope: Scope) -> None:
         raise RuleError(f"{rule.path}: '{min(both)}' is both a threshold and a measure")
 
 
-def applies(rule: Rule, run_facts: Mapping[str, float]) -> bool:
-    """Whether a rule has anything to say about a run of which this much is known."""
-    if rule.applies_when is None:
-        return True
-    graph = Graph(run_facts)
-    node = graph.add(rule.applies_when, rule.scope, "applies_when")
-    return bool(graph.evaluate({}, 1)[node][0] != 0)
-
-
 def _check_fix(where: str, fix: Fix) -> None:
     if fix.verify is not None and fix.verify.within < 1:
         raise RuleError(f"{where}: fixes: verify.within: must be 1 or more: {fix.advice!r}")
@@ -189,7 +179,7 @@ def _expressions(rule: Rule) -> Iterable[tuple[str, str]]:
                 yield f"{place}[{number}].verify.when", fix.verify.when
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Rulebook:
     """All rules in force, by id, in alphabetical order; `explanations` maps a rule to all it explains, transitively."""
 

@@ -18,6 +18,7 @@ from lossdoctor.diagnosis import RuleGroup
 from lossdoctor.errors import RuleError
 from lossdoctor.expressions import nearest
 from lossdoctor.findings import Finding
+from lossdoctor.plans import GroupPlan
 from lossdoctor.rulebook import Rule, RuleTest, load_rule
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _slice(ticks: Ticks, row: int) -> Ticks:
 
 
 def _evaluate(rule: Rule, test: RuleTest, blocks: Sequence[Ticks]) -> _Outcome:
-    group = RuleGroup([rule], test.facts)
+    group = RuleGroup(GroupPlan([rule]), test.facts)
     for ticks in blocks:
         group.observe(ticks)
     state = group.states[0]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossdoctor.diagnosis import Diagnoser, diagnose
-from lossdoctor.rulebook import Rulebook, applies, load_rule
+from lossdoctor.plans import Plans
+from lossdoctor.rulebook import Rulebook, load_rule
 from lossdoctor.runs.events import Intervention
 from lossdoctor.runs.info import LayerInfo, ModelInfo, OptimizerInfo, RunInfo, facts
 from lossdoctor.runs.tables import Block, Column, Run, Table
@@ -291,7 +292,7 @@ def test_every_rule_is_found_passed_or_undecided():
             *(one.rule for one in diagnosis.undecided),
         ]
         known = facts(run.info)
-        assert sorted(told) == [rule.id for rule in BOOK.rules.values() if applies(rule, known)]
+        assert sorted(told) == [rule.id for rule in BOOK.rules.values() if Plans.of(BOOK).applies(rule, known)]
 
 
 def test_a_rule_that_does_not_apply_is_neither_passed_nor_undecided(tmp_path):
