@@ -27,11 +27,12 @@ __all__ = [
     "COMPANIONS",
     "EvaluationClock",
     "IntervalClock",
-    "RunClock",
     "StepClock",
     "Ticks",
+    "finite",
     "interval_rows",
     "names_on",
+    "of_evaluations",
     "recorded",
     "source_of",
 ]
@@ -116,13 +117,13 @@ def _non_finite(table: Table, name: str) -> Array:
     return found
 
 
-def _finite(table: Table, name: str) -> Array:
+def finite(table: Table, name: str) -> Array:
     """A column as float64 with NaN for null: (rows,) or (rows, layers); all NaN where it was never recorded."""
     if name.endswith(_SUFFIX) and name not in table.columns:
         return _non_finite(table, name.removesuffix(_SUFFIX))
     column = table.columns.get(name)
     if column is None:
-        return np.full(len(table), np.nan)
+        return np.broadcast_to(np.nan, len(table))
     values = column.values.astype(np.float64)
     if column.observed is not None:
         values[~column.observed] = np.nan
@@ -143,7 +144,7 @@ class _Rows:
     def extend(self, table: Table) -> None:
         self._length += len(table)
         for name, chunks in self._chunks.items():
-            chunks.append(table.step if name == "step" else _finite(table, name))
+            chunks.append(table.step if name == "step" else finite(table, name))
 
     def joined(self) -> dict[str, Array]:
         for chunks in self._chunks.values():
@@ -187,7 +188,7 @@ class StepClock:
         """The ticks of the next block."""
         step = block.steps.step
         signals = {
-            name: origin(name, block.layers, step) if name in ORIGINS else _finite(block.steps, name)
+            name: origin(name, block.layers, step) if name in ORIGINS else finite(block.steps, name)
             for name in self._names
         }
         return Ticks(step, {"step": step, **signals})
@@ -235,12 +236,13 @@ class IntervalClock:
             return self._depth
         latest = np.full(self._layers, np.nan)
         if name in samples.columns and len(samples):
-            for row in _finite(samples, name):
+            for row in finite(samples, name):
                 latest = np.where(np.isnan(row), latest, row)
         return latest
 
 
-def _of_evaluations(names: Iterable[str]) -> set[str]:
+def of_evaluations(names: Iterable[str]) -> set[str]:
+    """Those of the names that are made of what evaluations report."""
     sources = {name: recorded(name) for name in names}
     return {name for name, source in sources.items() if source in SIGNALS and SIGNALS[source].source == "evaluation"}
 
@@ -250,7 +252,7 @@ class EvaluationClock:
 
     def __init__(self, names: Iterable[str]) -> None:
         names = {*names} - {"step"}
-        self._own = sorted(_of_evaluations(names))
+        self._own = sorted(of_evaluations(names))
         self._companions = _Companions(names - {*self._own})
         self._rows = _Rows(self._companions.sources)
 
@@ -264,34 +266,6 @@ class EvaluationClock:
         for end in np.searchsorted(block.steps.step, step, "right") + waiting:
             rows.append(self._companions(self._rows.take(int(end) - taken)))
             taken = int(end)
-        own = {name: _finite(block.evaluations, name) for name in self._own}
+        own = {name: finite(block.evaluations, name) for name in self._own}
         companions = {name: np.array([row[name] for row in rows]) for name in self._companions.names}
         return Ticks(step, {"step": step, **own, **companions})
-
-
-class RunClock:
-    """One tick over everything seen so far."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        names = {*names} - {"step"}
-        of_evaluations = _of_evaluations(names)
-        self._step_companions = _Companions(names - of_evaluations)
-        self._evaluation_companions = _Companions(of_evaluations)
-        self._steps = _Rows(self._step_companions.sources)
-        self._evaluations = _Rows(self._evaluation_companions.sources)
-        self._step = 0.0
-
-    def observe(self, block: Block) -> None:
-        """Take in the next block."""
-        self._steps.extend(block.steps)
-        self._evaluations.extend(block.evaluations)
-        for table in (block.steps, block.evaluations):
-            if len(table):
-                self._step = max(self._step, float(table.step[-1]))
-
-    def tick(self) -> Ticks:
-        """The tick, provisional while the run goes on."""
-        step = np.array([self._step])
-        found = self._step_companions(self._steps.joined())
-        found |= self._evaluation_companions(self._evaluations.joined())
-        return Ticks(step, {"step": step, **{name: np.array([value]) for name, value in found.items()}})

@@ -167,7 +167,7 @@ class Compiler:
         if len(series) != entry.series or len(windows) != int(entry.window):
             raise self._fail(f"{word}() is used as {entry.meaning}")
 
-        return self._graph.intern((word, *windows), tuple(series), partial(entry.make, *windows))
+        return self._graph.intern((word, *windows), tuple(series), partial(entry.make, *windows), remembers=True)
 
     def _window(self, word: str, argument: ast.expr) -> int:
         value = self._graph.constant(self._visit(argument))

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lossdoctor.clocks import EvaluationClock, IntervalClock, RunClock, StepClock, Ticks
+from lossdoctor.clocks import EvaluationClock, IntervalClock, StepClock, Ticks
 from lossdoctor.findings import Diagnosis, Finding, Undecided
 from lossdoctor.health import EVALUATION_NAMES, INTERVAL_NAMES, Health
 from lossdoctor.judging import RuleGroup, Standing
 from lossdoctor.naming import named
 from lossdoctor.plans import Plans
 from lossdoctor.rulebook import Rule, Rulebook
+from lossdoctor.run_clock import RunClock
 from lossdoctor.runs.events import Intervention
 from lossdoctor.runs.info import ModelChecks, facts
 from lossdoctor.runs.tables import Block, Run
@@ -167,7 +168,7 @@ class Diagnoser:
                 else:
                     undecided.append(why)
         seen = self._clocks.seen
-        last_step = float(self._clocks.run.tick().step[0])
+        last_step = self._clocks.run.step
         explanations = self._rulebook.explanations
         arranged = arrange(settle(findings, interventions, explanations), explanations, last_step)
         vital = {rule.id for rule in self._rulebook.rules.values() if rule.vital}

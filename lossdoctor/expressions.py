@@ -34,6 +34,8 @@ class _Node:
     facts: frozenset[str]
     boolean: bool
     layered: bool
+    remembers: bool = False
+    """Whether it has a state, and so must see a value for every tick."""
 
 
 class Graph:
@@ -104,6 +106,7 @@ class Graph:
         compute: Callable[[], Callable[..., Array]],
         *,
         boolean: bool = False,
+        remembers: bool = False,
     ) -> int:
         """The node of an operation on other nodes, made if it is new."""
         key = (*key, children)
@@ -117,6 +120,7 @@ class Graph:
                 frozenset[str]().union(*(child.facts for child in (below[1:] if key[0] == OTHERWISE else below))),
                 boolean,
                 any(child.layered for child in below) and not str(key[0]).startswith("across_"),
+                remembers,
             )
             self._interned[key] = self._append(node)
             self.cost += 1 + sum(window for window in key[1:-1] if isinstance(window, int))
@@ -156,18 +160,30 @@ class Graph:
     def evaluate(self, signals: Mapping[str, Array], ticks: int) -> list[Array]:
         """Every node's values over the next block of `ticks` ticks; signals are (ticks,) or (ticks, layers)."""
         wide = any(array.ndim > 1 for array in signals.values())
+        one = (1, 1) if wide else (1,)
         facts = {number: self._facts.get(name, math.nan) for number, name in self._fact_names.items()}
         known = self._constants | facts
+        # What is the same at all ticks is computed once: it stays an array of one tick, which numpy spreads.
         values: list[Array] = []
         with np.errstate(all="ignore"):
             for number, node in enumerate(self._nodes):
                 if number in self._names:
                     array = signals[self._names[number]]
-                    values.append(array.reshape(ticks, -1) if wide else array)
+                    if not array.strides[0] and ticks:  # never recorded: one NaN, spread over the ticks
+                        array = array[:1]
+                    values.append(array.reshape(len(array), -1) if wide else array)
                 elif number in known:
-                    values.append(np.broadcast_to(np.float64(known[number]), (ticks, 1) if wide else (ticks,)))
+                    values.append(np.full(one, known[number]))
                 else:
                     compute = self._computes[number]
                     assert compute is not None  # noqa: S101 - for the type checker
-                    values.append(compute(*(values[child] for child in node.children)))
+                    children = (values[child] for child in node.children)
+                    if node.remembers and ticks != 1:
+                        children = (
+                            np.broadcast_to(one, (ticks, *one.shape[1:])) if len(one) == 1 else one for one in children
+                        )
+                    values.append(compute(*children))
+        values = [
+            value if len(value) == ticks else np.broadcast_to(value, (ticks, *value.shape[1:])) for value in values
+        ]
         return values

@@ -37,12 +37,12 @@ class RuleState:
         self.tracker = EpisodeTracker(plan.rule.patience, layered=plan.rule.each == "layer")
         self.ticks = 0
         self.verified: dict[str, float] = {}
-        self._latest: _Values | None = None
+        self._measured: dict[str, float] = {}
+        self._badness = float("nan")
 
     def observe(self, step: Array, values: "_Values") -> list[Episode]:
         """Take in the rule's next ticks and return the episodes that began."""
         self.ticks += len(step)
-        self._latest = values
         truth = values.wide(self._plan.when)
         unknown = np.broadcast_to(np.nan, truth.shape)
         for text, node in self._plan.verifications.items():
@@ -52,18 +52,22 @@ class RuleState:
         def freeze(tick: int, layer: int) -> Frozen:
             return self._freeze(values, tick, layer)
 
-        return self.tracker.observe(
+        peak = unknown if self.rule.peak is None else values.wide(self._plan.measures[self.rule.peak], like=truth)
+        began = self.tracker.observe(
             step,
             truth,
-            peak=unknown if self.rule.peak is None else values.wide(self._plan.measures[self.rule.peak], like=truth),
+            peak=peak,
             grave=unknown if self._plan.grave is None else values.wide(self._plan.grave, like=truth),
             freeze=freeze,
         )
+        if self.tracker.episodes:
+            self._badness = float(np.fmax.reduce(peak[-1], initial=np.nan))
+            self._measured = {name: values.at(node, -1, 0) for name, node in self._plan.measures.items()}
+        return began
 
     def measured(self) -> dict[str, float]:
-        """The rule's measures at its latest tick, on the first layer; empty before the first tick."""
-        latest = self._latest
-        return {} if latest is None else {name: latest.at(node, -1, 0) for name, node in self._plan.measures.items()}
+        """The rule's measures at its latest tick, on the first layer; empty while it never had a finding."""
+        return dict(self._measured)
 
     def standing(self) -> Standing:
         """How things are with it now."""
@@ -71,10 +75,8 @@ class RuleState:
         return Standing(self.tracker.current is not None, self.ticks, verified, self.measured(), self.badness())
 
     def badness(self) -> float:
-        """The peak measure at the latest tick, on the layer where it is highest; NaN without one."""
-        if self._latest is None or self.rule.peak is None:
-            return float("nan")
-        return float(np.fmax.reduce(self._latest.wide(self._plan.measures[self.rule.peak])[-1], initial=np.nan))
+        """The peak measure at the latest tick, where it is worst on layers; NaN without one or without a finding."""
+        return self._badness
 
     def _freeze(self, values: "_Values", tick: int, layer: int) -> Frozen:
         def at(node: int) -> float:

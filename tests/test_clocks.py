@@ -12,13 +12,13 @@ from lossdoctor.clocks import (
     COMPANIONS,
     EvaluationClock,
     IntervalClock,
-    RunClock,
     StepClock,
     interval_rows,
     names_on,
     recorded,
     source_of,
 )
+from lossdoctor.run_clock import RunClock
 from lossdoctor.runs.info import RunInfo
 from lossdoctor.runs.tables import Block, Column, Run, Table
 from lossdoctor.signals import SIGNALS
