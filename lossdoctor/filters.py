@@ -78,7 +78,8 @@ class Moving:
         short = self._window - len(joined)
         padded = joined if short <= 0 else np.concatenate((np.repeat(_row(joined, np.nan), short, axis=0), joined))
         if padded.ndim == 1 and _is_constant(padded):  # settings and what was never recorded: nothing to sort
-            return np.full(len(block), padded[0])
+            seen = len(padded) - len(block) + np.arange(1, len(block) + 1)
+            return np.where(seen >= min(self._enough, self._window), padded[0], np.nan)
         moved = self._of(padded, window=self._window, min_count=min(self._enough, self._window), axis=0)
         return moved[len(padded) - len(block) :]
 

@@ -265,7 +265,11 @@ FACTS: Mapping[str, Fact] = MappingProxyType(
             Fact("has_scheduler", "1", "1 where an LR scheduler was given, else 0"),
             Fact("schedule_length", "1", "steps of the LR scheduler, of its own kind, after which it ends"),
             Fact("schedule_returns", "1", "1 where the LR rises again if the scheduler is stepped further than that"),
-            Fact("schedule_reacts", "1", "1 where the LR scheduler follows a metric (ReduceLROnPlateau), else 0"),
+            Fact(
+                "schedule_reacts",
+                "1",
+                "1 where a metric or the loop says when the LR scheduler is stepped, else 0",
+            ),
             Fact("dropout", "1", "the largest dropout probability in the model"),
             Fact("uses_scaler", "1", "1 where an enabled GradScaler was given, else 0"),
             Fact("is_sgd", "1", "1 where every optimizer is SGD, else 0"),

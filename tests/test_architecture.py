@@ -52,7 +52,7 @@ def test_a_command_line_without_a_verb_imports_nothing_heavy():
     assert not _imported_by("import lossdoctor.cli").intersection(HEAVY)
 
 
-@pytest.mark.parametrize("output", ["text", "json"])
+@pytest.mark.parametrize("output", ["text", "json", "html"])
 def test_analyze_imports_neither_torch_nor_scipy_nor_matplotlib(output):
     run = min((ROOT / "sample_runs").glob("*/run.json")).parent
     loaded = _imported_by(

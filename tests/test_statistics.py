@@ -312,3 +312,12 @@ def test_the_lower_or_higher_of_something_unknown_is_unknown(word, expected):
     assert arguments == 2
     assert function(np.float64(1), np.float64(2)) == expected
     assert np.isnan(function(np.float64(1), np.nan))
+
+
+@pytest.mark.parametrize("word", ["median", "typical", "spread"])
+def test_a_series_of_one_value_is_decided_no_sooner_than_another(word):
+    filters = [VOCABULARY[word].make(6) for _ in range(3)]
+    constant, varied = np.ones(20), np.arange(20.0)
+    np.testing.assert_array_equal(np.isnan(filters[0](constant)), np.isnan(filters[1](varied)))
+    row_by_row = np.concatenate([filters[2](constant[row : row + 1]) for row in range(20)])
+    np.testing.assert_array_equal(row_by_row, VOCABULARY[word].make(6)(constant))

@@ -48,6 +48,9 @@ class Follower:
     out at the look after the one that found it: by then the evaluations and layer samples of its step are there too.
     """
 
+    _events: tuple[tuple[Mark, ...], tuple[Intervention, ...]]
+    _events_size: int
+
     def __init__(self, path: Path, columns: Collection[str]) -> None:
         self._path, self._columns = Path(path), columns
         self._start(None)
@@ -85,7 +88,7 @@ class Follower:
         first = [] if place is None else [place.directory]
         columns = {*self._columns, *RANK_COLUMNS} if directories else self._columns
         self._tails = [_RankTail(directory, columns, resumes, lag=lag) for directory in [*first, *directories]]
-        self._events: tuple[tuple[Mark, ...], tuple[Intervention, ...]] = ((), ())
+        self._events = ((), ())
         self._events_size = -1
 
     def _events_changed(self, place: Place) -> bool:

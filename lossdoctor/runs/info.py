@@ -184,7 +184,7 @@ def facts(info: RunInfo) -> dict[str, float]:
             "scale_invariant": all(optimizer.scale_invariant for optimizer in info.optimizers),
             "has_scheduler": info.scheduler is not None,
             "schedule_returns": info.schedule_returns,
-            "schedule_reacts": "ReduceLROnPlateau" in (info.scheduler or ""),
+            "schedule_reacts": any(kind in (info.scheduler or "") for kind in ("ReduceLROnPlateau", "SWALR")),
             "uses_scaler": info.loss_scaling,
         }
     found |= _ending(info) | _recipe(info)

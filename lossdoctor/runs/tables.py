@@ -99,6 +99,15 @@ class Run:
     rows_are_means: bool = False
     read_as: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        sizes = f"{len(self.steps):,} steps, {len(self.evaluations):,} evaluations, {len(self.layers):,} layer samples"
+        return f"<Run {self.name!r}: {sizes}, {self.info.status}>"
+
+    def _repr_html_(self) -> str:
+        from lossdoctor.reports.notebook import run_html  # noqa: PLC0415  only a notebook asks
+
+        return run_html(self)
+
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[Block]:
         """The run cut into blocks of `rows` step rows (the last may be shorter)."""
         starts = range(0, max(len(self.steps), 1), rows)
