@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lossdoctor.analysis import analyze
+    from lossdoctor.comparison import Comparison, compare
     from lossdoctor.lr_range import find_lr
     from lossdoctor.monitor import Monitor
     from lossdoctor.remedies import Policy, Proposal
     from lossdoctor.trials import trial
 
-__all__ = ["Monitor", "Policy", "Proposal", "__version__", "analyze", "find_lr", "trial"]
+__all__ = ["Comparison", "Monitor", "Policy", "Proposal", "__version__", "analyze", "compare", "find_lr", "trial"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Comparison": "lossdoctor.comparison",
     "Monitor": "lossdoctor.monitor",
     "Policy": "lossdoctor.remedies",
     "Proposal": "lossdoctor.remedies",
     "analyze": "lossdoctor.analysis",
+    "compare": "lossdoctor.comparison",
     "find_lr": "lossdoctor.lr_range",
     "trial": "lossdoctor.trials",
 }

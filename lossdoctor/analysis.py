@@ -1,7 +1,7 @@
 """From a path to diagnoses: find the runs, read them, judge them."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
@@ -83,14 +83,15 @@ def needed_columns(rulebook: Rulebook) -> frozenset[str]:
     return frozenset(recorded(name) for name in names)
 
 
-def judge(path: Path, rulebook: Rulebook) -> tuple[Run, Diagnosis]:
+def judge(path: Path, rulebook: Rulebook, *, whole: bool = False, also: Collection[str] = ()) -> tuple[Run, Diagnosis]:
     """Read one run and diagnose it under the name it was asked for. Raises LogError if it cannot be read.
 
-    The run has only those columns that the diagnosis and its report need.
+    The run has only those columns that the diagnosis and its report need, and those `also` asked for, unless the
+    `whole` one is.
     """
     if not path.exists() and not is_run(path):  # attempt-1 is a name for a directory of another name
         raise LogError(f"{path}: no such file or directory")
-    run = read_run(path, needed_columns(rulebook))
+    run = read_run(path, None if whole else needed_columns(rulebook).union(also))
     return run, msgspec.structs.replace(diagnose(run, rulebook), run=str(path))
 
 
@@ -101,15 +102,17 @@ def judge_all(
     *,
     name: str = "",
     searched: bool = False,
+    whole: bool = False,
+    also: Collection[str] = (),
 ) -> Iterator[tuple[Run, Diagnosis]]:
     """Read and diagnose every run at one of the paths of `runs_at`: one of our own, or all in a foreign log.
 
     `columns` maps signals to columns of a foreign log. Of a log that was `searched` for, those that it has count; of
     one that was asked for, a column that is missing is an error. The runs are called `name`, by default the path.
-    Raises LogError.
+    Runs have the columns that are judged and those `also` asked for; with `whole`, all. Raises LogError.
     """
     if is_run(path) or not path.exists():
-        run, diagnosis = judge(path, rulebook)
+        run, diagnosis = judge(path, rulebook, whole=whole, also=also)
         yield run, msgspec.structs.replace(diagnosis, run=name or str(path))
         return
     from lossdoctor.runs.readers import is_log, logs_at, runs_of  # noqa: PLC0415  as above

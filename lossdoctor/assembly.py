@@ -1,7 +1,8 @@
 """Joins the parts of a Monitor: what records, what judges, what treats."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from typing import Any, Literal, TypeAlias
 
@@ -18,8 +19,12 @@ from lossdoctor.capture.recorder import Recorder
 from lossdoctor.capture.scaler import ScalerWatch
 from lossdoctor.capture.session import Session
 from lossdoctor.capture.shards import Shards
-from lossdoctor.configuration import find_configuration
+from lossdoctor.configuration import Configuration, find_configuration
+from lossdoctor.errors import UsageError
+from lossdoctor.findings import Finding
+from lossdoctor.notifying import Notices, Webhook, webhook_from
 from lossdoctor.remedies import Agreement, Ensemble, Policy, Rehearsal, Remediator
+from lossdoctor.reports.text import verdict_line
 from lossdoctor.rulebook import Rulebook
 from lossdoctor.runs.events import Intervention
 from lossdoctor.runs.writer import RunWriter
@@ -42,6 +47,7 @@ class Options:
     also: Sequence[Any]
     grad_norm_every: int | None
     tensorboard: bool
+    on_finding: Callable[[Finding], object] | None = None
 
 
 def assemble(
@@ -87,12 +93,14 @@ def assemble(
             faults.mention("remedies", f'remediate="auto" works as "suggest" here: {why_not}')
             remediate = "suggest"
     info.remediate = remediate
-    rulebook = None
+    rulebook, settings = None, Configuration()
     if remediate != "off":
         settings = find_configuration()
         rulebook = Rulebook.load(settings.rules, settings.thresholds, settings.ignore)
         policy = options.policy or Policy(**settings.remedies)
     writer = RunWriter(directory, info, rank=info.rank, mirror=TensorBoardMirror() if options.tensorboard else None)
+
+    notices = _notices(str(writer.directory), options, settings, faults) if not info.rank else None
 
     def record(intervention: Intervention) -> None:
         session.intervened(intervention)  # made further down
@@ -127,7 +135,9 @@ def assemble(
         recorder,
         writer,
         faults,
-        make_judge=None if rulebook is None else lambda: LiveJudge(rulebook, info, event=writer.event),
+        make_judge=None
+        if rulebook is None
+        else lambda: LiveJudge(rulebook, info, event=writer.event, listener=notices),
     )
     session.doctor = remediator
     if remediator is not None and agreement is not None:
@@ -135,3 +145,20 @@ def assemble(
     if remediate == "auto" and policy.dry_run:
         session.doctor = Rehearsal(len(optimizers), record=record, policy=policy)
     return session, remediator
+
+
+def _notices(run: str, options: Options, settings: Configuration, faults: Faults) -> Notices:
+    """Who is told of findings. A webhook that cannot be is mentioned, and left out."""
+    webhook: Webhook | None = None
+    try:
+        if address := webhook_from(settings.webhook):
+            webhook = Webhook(address, mention=faults.mention)
+    except UsageError as error:
+        faults.mention("webhook", str(error))
+    return Notices(
+        run,
+        mention=faults.mention,
+        verdict_line=partial(verdict_line, named=True),
+        on_finding=options.on_finding,
+        webhook=webhook,
+    )

@@ -1,7 +1,7 @@
 """The user's settings: lossdoctor.toml, or [tool.lossdoctor] in pyproject.toml.
 
     fail_on = "warning"               # never, info, warning, error
-    format  = "text"                  # text, json, markdown
+    format  = "text"                  # text, json, markdown, junit, html
     rules   = ["training/rules"]      # directories with rule files, relative to this file
     ignore  = ["plateau"]             # rules not to judge by
 
@@ -12,6 +12,9 @@
     actions = ["skip_step", "rewind", "scale_lr"]
     budget  = 4
     dry_run = true
+
+    [notify]                          # who is told of findings while a Monitor records; off where there is no address
+    webhook = "https://hooks.slack.com/services/..."    # LOSSDOCTOR_WEBHOOK in the environment wins over it
 
 The nearest file at or above the current directory holds; the command line wins over it.
 """
@@ -32,7 +35,7 @@ from lossdoctor.rule import ACTIONS
 __all__ = ["FAIL_ON", "FORMATS", "Configuration", "FailOn", "Format", "find_configuration", "parse_setting"]
 
 FailOn: TypeAlias = Literal["never", "info", "warning", "error"]
-Format: TypeAlias = Literal["text", "json", "markdown"]
+Format: TypeAlias = Literal["text", "json", "markdown", "junit", "html"]
 
 FAIL_ON: tuple[FailOn, ...] = get_args(FailOn)
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -54,6 +57,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     ignore: tuple[str, ...] = ()
     thresholds: Mapping[str, float] = {}
     remedies: Mapping[str, Any] = {}
+    webhook: str = ""
     path: Path | None = None
 
 
@@ -69,6 +73,12 @@ class _Remedies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: bool | msgspec.UnsetType = msgspec.UNSET
 
 
+class _Notify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of the table [notify]."""
+
+    webhook: str = ""
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     """The keys of the file."""
 
@@ -78,6 +88,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     ignore: list[str] = []
     thresholds: dict[str, Any] = {}
     remedies: _Remedies = _Remedies()
+    notify: _Notify = _Notify()
 
 
 def find_configuration(start: Path | None = None) -> Configuration:
@@ -134,6 +145,7 @@ def _configuration(path: Path, data: object, table: str) -> Configuration:
         ignore=tuple(file.ignore),
         thresholds=_thresholds(path, table, file.thresholds),
         remedies=_remedies(path, table, file.remedies),
+        webhook=file.notify.webhook,
         path=path,
     )
 
@@ -187,7 +199,7 @@ def _readable(error: str, data: object, table: str) -> str:
     message, _, place = error.partition(" - at `$")
     key = place.strip("`.")
     if field := re.search(r"unknown field `(.+)`", message):
-        known: Sequence[str] = (_Remedies if key == "remedies" else _File).__struct_fields__
+        known: Sequence[str] = {"remedies": _Remedies, "notify": _Notify}.get(key, _File).__struct_fields__
         hint = nearest(field[1], known) or f"; known keys: {', '.join(known)}"
         where = f"{table}{key}".rstrip(".")
         return f"{where}{': ' if where else ''}unknown key '{field[1]}'{hint}"

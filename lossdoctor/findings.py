@@ -111,8 +111,20 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """What could not be read."""
     status: str = ""
     config: dict[str, Any] = {}
+    accepted: list[str] = []
+    """Rules whose findings are known and accepted, by a baseline."""
 
     @property
     def severity(self) -> Severity:
         """The gravest severity among the findings; "benign" if there are none."""
         return max((finding.severity for finding in self.findings), key=SEVERITIES.index, default="benign")
+
+    def __repr__(self) -> str:
+        faults = (f"{one.rule} since {one.since:g}" for one in self.findings if one.family != ADVICE)
+        found = ", ".join(dict.fromkeys(faults)) or "no findings"
+        return f"<Diagnosis of {self.run!r}: {self.verdict} ({self.category}); {found}>"
+
+    def _repr_html_(self) -> str:
+        from lossdoctor.reports.notebook import diagnosis_html  # noqa: PLC0415  only a notebook asks
+
+        return diagnosis_html(self)

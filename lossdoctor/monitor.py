@@ -3,7 +3,7 @@
 import os
 import sys
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
@@ -20,8 +20,8 @@ from lossdoctor.capture.data_watch import Split
 from lossdoctor.capture.faults import Faults
 from lossdoctor.capture.scaler import ScalerWatch
 from lossdoctor.capture.session import Session
-from lossdoctor.errors import UsageError
-from lossdoctor.findings import Diagnosis
+from lossdoctor.errors import LossDoctorError, UsageError
+from lossdoctor.findings import Diagnosis, Finding
 from lossdoctor.remedies import Best, Policy, Remediator, weights_are_finite
 from lossdoctor.runs.info import Status
 
@@ -70,6 +70,7 @@ class Monitor:
         grad_norm_every: Record gradient norms at every k-th step; default: chosen after 50 steps so that their cost
             stays within 0.4 % of a step, and 1 in `auto`.
         tensorboard: Also write the main signals and the findings as event files, into `tensorboard/` of the run.
+        on_finding: Called with each new finding, between two steps; an exception it raises is logged once.
 
     Raises:
         UsageError: An argument is of the wrong kind.
@@ -92,6 +93,7 @@ class Monitor:
         also: Sequence[Any] = (),
         grad_norm_every: int | None = None,
         tensorboard: bool = False,
+        on_finding: Callable[[Finding], object] | None = None,
     ) -> None:
         check_arguments(model, remediate, grad_norm_every, modes=get_args(Remediate))
         self.model, self.optimizers = model, stepping_optimizers(optimizer)
@@ -115,6 +117,7 @@ class Monitor:
                 also=also,
                 grad_norm_every=grad_norm_every,
                 tensorboard=tensorboard,
+                on_finding=on_finding,
             ),
             faults=self._faults,
         )
@@ -213,6 +216,22 @@ class Monitor:
         if found is None:
             raise UsageError('nothing was judged: make the Monitor with remediate="suggest", or use lossdoctor.analyze')
         return found
+
+    def __repr__(self) -> str:
+        if self._session is None:
+            return "<Monitor: off>"
+        state = "recording" if self.is_recording else "closed"
+        return f"<Monitor of '{self.run_dir}': {state}, step {self._session.recorder.step}>"
+
+    def _repr_html_(self) -> str | None:
+        if self._session is None or self.run_dir is None:
+            return None
+        from lossdoctor.reports.notebook import recording_html  # noqa: PLC0415  only a notebook asks
+
+        try:
+            return recording_html(self.run_dir, self._session.diagnosis())
+        except LossDoctorError:
+            return None  # nothing is written yet: the plain line has to do
 
     @property
     def is_recording(self) -> bool:

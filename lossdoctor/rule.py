@@ -22,15 +22,18 @@ ACTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "loosen_clipping": ("max_norm",),
         "skip_step": (),
         "skip_batch": ("max_norm",),
-        "rewind": ("before",),
+        "rewind": ("before", "factor"),
         "early_stop": ("to_step",),
         "lower_loss_scale": ("factor",),
     }
 )
 """What can be done to a running training, with the numbers each action takes."""
 
-OPTIONAL = frozenset({"before"})
-"""Numbers that may be left out: a rewind without `before` goes back to before the finding's `since`."""
+OPTIONAL: Mapping[str, frozenset[str]] = MappingProxyType({"rewind": frozenset({"before", "factor"})})
+"""Numbers that may be left out: without `before` a rewind goes back to before the finding's `since`.
+
+With `factor` it also multiplies the learning rate.
+"""
 
 _COUNTED = frozenset({"steps", "evaluations"})
 """What is counted rather than recorded: facts of rules on the run clock."""

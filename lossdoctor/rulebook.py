@@ -155,7 +155,7 @@ def _check_fix(where: str, fix: Fix) -> None:
     if fix.action not in ACTIONS:
         raise RuleError(f"{where}: fixes: unknown action '{fix.action}'{nearest(fix.action, ACTIONS)}")
     takes, given = {*ACTIONS[fix.action]}, {*fix.arguments}
-    if not takes - OPTIONAL <= given <= takes:
+    if not takes - OPTIONAL.get(fix.action, frozenset()) <= given <= takes:
         raise RuleError(f"{where}: fixes: {fix.action} takes {', '.join(ACTIONS[fix.action]) or 'no arguments'}")
 
 

@@ -20,13 +20,20 @@ _WORSE = 1.02
 _CLOSE = 1.10
 
 
+def head(arms: Sequence[str]) -> str:
+    """The names of the columns."""
+    return f"{'case':24} {'seed':>4} {'twin':>9} " + " ".join(f"{arm:>9}" for arm in arms) + "  what auto did"
+
+
+def row(one: Result, arms: Sequence[str]) -> str:
+    """One case and seed as a line."""
+    cells = " ".join(f"{one.losses[arm]:9.4g}" for arm in ("twin", *arms))
+    return f"{one.case:24} {one.seed:4} {cells}  {' '.join(one.told)}"
+
+
 def report(results: Sequence[Result], arms: Sequence[str]) -> list[str]:
-    """The figures as lines."""
-    lines = [f"{'case':24} {'seed':>4} {'twin':>9} " + " ".join(f"{arm:>9}" for arm in arms) + "  what auto did"]
-    for one in results:
-        cells = " ".join(f"{one.losses[arm]:9.4g}" for arm in ("twin", *arms))
-        lines.append(f"{one.case:24} {one.seed:4} {cells}  {' '.join(one.told)}")
-    lines.append("")
+    """The figures of each arm as lines."""
+    lines = [""]
     for arm in arms:
         if arm == "off":
             continue
@@ -62,7 +69,12 @@ def main() -> None:
         arms = options.arms.split(",")
         chosen = [one.name for one in CASES if fnmatch.fnmatch(one.name, options.only)]
         work = [(name, seed) for name in chosen for seed in range(options.seeds)]
-        print("\n".join(report(pool.map(partial(run, arms=arms), work, chunksize=1), arms)))
+        results: list[Result] = []
+        print(head(arms), flush=True)
+        for one in pool.imap(partial(run, arms=arms), work):  # printed as they come: all of them take long
+            results.append(one)
+            print(row(one, arms), flush=True)
+        print("\n".join(report(results, arms)))
 
 
 if __name__ == "__main__":

@@ -52,8 +52,7 @@ _LION: dict[str, Any] = {"optimizer": "lion", "learning_rate": 3e-4}
 _TEXT: dict[str, Any] = {"batch_size": 16}
 _CONSTANT: dict[str, Any] = {"schedule": "constant"}
 _PLAIN: dict[str, Any] = {"norm": None}
-
-_GRADIENT = _faults(Fault("gradient_factor", 150, 300, length=2))
+_EVERY: dict[str, Any] = {"evaluate_every": 5}
 
 CASES: tuple[Case, ...] = (
     # The learning rate jumps on the way, for good.
@@ -76,7 +75,8 @@ CASES: tuple[Case, ...] = (
     # Values that are not finite.
     _case("nan_batch_mlp", "digits_mlp", 200, _faults(Fault("nan_batch", 60, length=1))),
     _case("nan_batch_batchnorm", "digits_cnn", 300, _faults(Fault("nan_batch", 150, length=1)), **_SGD),
-    _case("nan_batches", "text_transformer", 200, _faults(Fault("masked_batch", 100, length=3)), **_TEXT),
+    _case("nan_batches", "text_transformer", 200, _faults(Fault("nan_gradient", 100, length=3)), **_TEXT),
+    _case("masked_batches", "text_transformer", 200, _faults(Fault("masked_batch", 100, length=3)), **_TEXT),
     _case("inf_batch", "digits_mlp", 80, _faults(Fault("inf_batch", 30, length=1))),
     _case("inf_batch_regression", "diabetes", 200, _faults(Fault("inf_batch", 100, length=1))),
     _case("nan_gradient", "digits_mlp", 200, _faults(Fault("nan_gradient", 80, length=2))),
@@ -92,11 +92,17 @@ CASES: tuple[Case, ...] = (
     ),
     _case("factor_regression", "diabetes", 200, _faults(Fault("gradient_factor", 80, 1000, length=1)), **_SGD),
     _case("targets_regression", "diabetes", 250, _faults(Fault("wrong_targets", 120, 1000, length=2)), **_SGD),
-    # Overfitting: a small training set, long enough.
-    _case("overfit_mlp", "digits_mlp", 400, {"train_rows": 60}, **_CONSTANT),
-    _case("overfit_regression", "diabetes", 600, {"train_rows": 60, "learning_rate": 1e-2}, **_CONSTANT),
-    _case("overfit_rnn", "text_rnn", 300, {"train_rows": 48}, **_TEXT, **_CONSTANT),
-    _case("overfit_transformer", "text_transformer", 300, {"train_rows": 48}, **_TEXT, **_CONSTANT),
+    # Overfitting: a small training set, and four times the steps that it is good for. The twin trains on the same rows.
+    _case("overfit_mlp", "digits_mlp", 60, {"steps": 240}, train_rows=300, label_noise=0.3, **_CONSTANT, **_EVERY),
+    _case(
+        "overfit_regression", "diabetes", 60, {"steps": 400}, model={"width": 64}, train_rows=80, **_CONSTANT, **_EVERY
+    ),
+    _case("overfit_rnn", "text_rnn", 50, {"steps": 200}, train_rows=48, **_TEXT, **_CONSTANT, **_EVERY),
+    _case("overfit_transformer", "text_transformer", 20, {"steps": 150}, train_rows=48, **_TEXT, **_CONSTANT, **_EVERY),
+    # The learning rate is too low.
+    _case("too_low_mlp", "digits_mlp", 300, {"learning_rate": 1e-6}, **_CONSTANT),
+    _case("too_low_cnn", "digits_cnn", 300, {"learning_rate": 2e-5}, **_SGD, **_CONSTANT),
+    _case("too_low_transformer", "text_transformer", 250, {"learning_rate": 2e-6}, **_TEXT, **_CONSTANT),
     # The loss scale.
     _case("scale_too_high", "digits_mlp", 200, {"loss_scale": 2.0**40}, precision="fp16"),
 )

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,7 +15,7 @@ from lossdoctor.runs.events import FindingEvent
 from lossdoctor.runs.info import RunInfo, Status, facts
 from lossdoctor.runs.tables import Block
 
-__all__ = ["LiveJudge"]
+__all__ = ["Listener", "LiveJudge"]
 
 _LOG = logging.getLogger("lossdoctor")
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "benign": logging.DEBUG}
@@ -26,14 +26,28 @@ _TOLD_EPISODES = 3
 """Episodes of one rule that are logged; all are in the diagnosis."""
 
 
+class Listener(Protocol):
+    """Who is told of findings besides the log and the run directory; raises nothing."""
+
+    def found(self, finding: Finding) -> None:
+        """There is a new finding."""
+
+    def ended(self, diagnosis: Diagnosis) -> None:
+        """The run is over."""
+
+
 class LiveJudge:
-    """Judges a run while it is recorded.
+    """Judges a run while it is recorded."""
 
-    `act`, if given, gets each batch of new findings, after they were logged and recorded.
-    """
-
-    def __init__(self, rulebook: Rulebook, info: RunInfo, *, event: Callable[[FindingEvent], None]) -> None:
-        self._info = info
+    def __init__(
+        self,
+        rulebook: Rulebook,
+        info: RunInfo,
+        *,
+        event: Callable[[FindingEvent], None],
+        listener: Listener | None = None,
+    ) -> None:
+        self._info, self._listener = info, listener
         self.diagnoser = Diagnoser(rulebook, run_facts=facts(info), layers=[layer.name for layer in info.model.layers])
         self._event = event
         self._blocks: list[Block] = []
@@ -80,7 +94,14 @@ class LiveJudge:
         for finding in self.diagnoser.at_the_end():
             self._tell(finding, finding.detected)
 
+    def take_leave(self, *, run: str, status: str, interventions: Sequence[Any], config: Mapping[str, Any]) -> None:
+        """Tell the listener how it ended."""
+        if self._listener is not None:
+            self._listener.ended(self.diagnosis(run=run, status=status, interventions=interventions, config=config))
+
     def _tell(self, finding: Finding, step: float) -> None:
+        if self._listener is not None:
+            self._listener.found(finding)
         self._event(
             FindingEvent(
                 rule=finding.rule,

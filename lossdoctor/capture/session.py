@@ -52,8 +52,8 @@ class Doctor(Protocol):
     def settle(self, judge: Diagnoser, step: float) -> None:
         """The findings were judged again."""
 
-    def close(self) -> None:
-        """Take out the hooks."""
+    def close(self, *, crashed: bool = False) -> None:
+        """Take out the hooks; a training that did not crash may be left with its best weights."""
 
 
 class Session:
@@ -190,7 +190,7 @@ class Session:
         except Exception:
             doctor, self.doctor = self.doctor, None
             if doctor:
-                self._faults.protect("the end of the remedies", doctor.close)()
+                self._faults.protect("the end of the remedies", doctor.close)(crashed=True)
             raise
 
     def _treat_now(self, occasion: str) -> None:
@@ -249,10 +249,14 @@ class Session:
             return
         self._closed = True
         if self.doctor:
-            self._faults.guard("the end of the remedies", self.doctor.close)()
+            self._faults.guard("the end of the remedies", self.doctor.close)(crashed=status == "crashed")
         self._faults.guard("the end of the recording", self._finish)(status, mark)
         self.writer.close(status)
         self._warn_of_disk()
+        if self.judge:
+            take_leave = self._faults.guard("the verdict", self.judge.take_leave)
+            acts, config = list(self.interventions.values()), self.writer.info.config
+            take_leave(run=str(self.writer.directory), status=status, interventions=acts, config=config)
 
     def _finish(self, status: Status, mark: tuple[str, str] | None) -> None:
         self.recorder.close()

@@ -1,6 +1,7 @@
 """`lossdoctor analyze`: diagnose runs and report."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,18 +11,20 @@ import typer
 from rich.text import Text
 
 from lossdoctor.analysis import runs_at
+from lossdoctor.cli.baseline import Baseline
 from lossdoctor.cli.many import Place, Sheet, Task, examine_all
 from lossdoctor.cli.output import complain, page_for, write, write_file
+from lossdoctor.cli.pictures import check_plot, page_on, write_plots
 from lossdoctor.cli.remote import fetch, is_remote
 from lossdoctor.configuration import Configuration, FailOn, Format, find_configuration, parse_setting
 from lossdoctor.errors import ConfigurationError, LogError, UsageError, nearest
 from lossdoctor.findings import ADVICE, SEVERITIES, Diagnosis, Finding
-from lossdoctor.reports import json, markdown, text
+from lossdoctor.reports import json, junit, markdown, text
 from lossdoctor.reports.page import Page
 from lossdoctor.rulebook import Rulebook
 from lossdoctor.signals import SIGNALS
 
-__all__ = ["RulesOption", "SetOption", "analyze"]
+__all__ = ["MapOption", "RulesOption", "SetOption", "analyze", "columns_of", "exit_code", "load_rulebook"]
 
 _FINDINGS = 1
 _UNREADABLE = 2
@@ -59,8 +62,19 @@ def analyze(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Write the report here, only verdicts to stdout.")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Also draw the run, as .png, .svg or .pdf; several are numbered."),
+    ] = None,
+    dark: Annotated[bool, typer.Option("--dark", help="Draw the plot on dark paper.")] = False,
     fail_on: Annotated[
         FailOn | None, typer.Option("--fail-on", help="Exit with 1 from this severity on. Default: error.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", metavar="FILE", help="Accept the findings that this file lists.")
+    ] = None,
+    write_baseline: Annotated[
+        Path | None, typer.Option("--write-baseline", metavar="FILE", help="List all findings here, to be accepted.")
     ] = None,
     set_: SetOption = None,
     rules: RulesOption = None,
@@ -80,17 +94,28 @@ def analyze(
     """
     configuration = find_configuration()
     load = partial(load_rulebook, configuration, rules or [], set_ or [])
+    format = format or configuration.format  # noqa: A001
     page = page_for(output, verbose=verbose)
+    check_plot(plot)
+    task = Task(load, page, columns_of(map_ or []), pictures=plot is not None or format == "html")
+    known = None if baseline is None else Baseline.read(baseline)
     with TemporaryDirectory(prefix="lossdoctor-", ignore_cleanup_errors=True) as fetched:
-        sheets, unreadable = _sheets(paths, Path(fetched), Task(load, page, _columns(map_ or [])))
+        sheets, unreadable = _sheets(paths, Path(fetched), task)
+    if known is not None:
+        sheets = [_accepted(sheet, known, page) for sheet in sheets]
     diagnoses = [sheet.diagnosis for sheet in sheets]
-    report = _report(format or configuration.format, sheets, page)
+    if write_baseline is not None:
+        Baseline.of(diagnoses, write_baseline).write()
+    fail_on = fail_on or configuration.fail_on
+    report = page_on(sheets, load) if format == "html" else _report(format, sheets, page, fail_on)
+    if plot is not None:
+        write_plots(plot, sheets, dark=dark)
     if output is not None:
         write_file(output, report)
         report = _verdicts(diagnoses)
     if sheets or isinstance(report, str):
         write(report)
-    raise typer.Exit(_UNREADABLE if unreadable else _exit_code(diagnoses, fail_on or configuration.fail_on))
+    raise typer.Exit(_UNREADABLE if unreadable else exit_code(diagnoses, fail_on))
 
 
 def load_rulebook(configuration: Configuration, rules: Sequence[Path], settings: Sequence[str]) -> Rulebook:
@@ -107,7 +132,7 @@ def load_rulebook(configuration: Configuration, rules: Sequence[Path], settings:
         raise ConfigurationError(f"{' or '.join(places)}: {error}{remedy}") from None
 
 
-def _columns(settings: Sequence[str]) -> Mapping[str, str]:
+def columns_of(settings: Sequence[str]) -> Mapping[str, str]:
     """Signals and the columns that they are in, from the command line."""
     found: dict[str, str] = {}
     for setting in settings:
@@ -160,12 +185,24 @@ def _sheets(paths: Sequence[str], fetched: Path, task: Task) -> tuple[list[Sheet
     return sheets, unreadable or (bool(places) and not sheets)
 
 
-def _report(format: Format, sheets: Sequence[Sheet], page: Page) -> str | Text:  # noqa: A002
+def _accepted(sheet: Sheet, known: Baseline, page: Page) -> Sheet:
+    """A sheet that says which of its findings are known."""
+    diagnosis = known.applied_to(sheet.diagnosis)
+    if not diagnosis.accepted:
+        return sheet
+    lead = page.text((f"accepted ({len(diagnosis.accepted)}): ", "bold"))
+    lines = page.hang(lead, f"{', '.join(diagnosis.accepted)}; known from {known.path}, not counted by --fail-on")
+    return replace(sheet, diagnosis=diagnosis, report=Text("\n\n").join([sheet.report, Text("\n").join(lines)]))
+
+
+def _report(format: Format, sheets: Sequence[Sheet], page: Page, fail_on: FailOn) -> str | Text:  # noqa: A002
     diagnoses = [sheet.diagnosis for sheet in sheets]
     if format == "json":
         return json.render(diagnoses)
     if format == "markdown":
         return markdown.render(diagnoses)
+    if format == "junit":
+        return junit.render(diagnoses, fail_on=fail_on)
     return _text(sheets, page)
 
 
@@ -195,9 +232,15 @@ def _verdicts(diagnoses: Sequence[Diagnosis]) -> str:
     return "".join(f"{text.verdict_line(diagnosis, named=len(diagnoses) > 1)}\n" for diagnosis in diagnoses)
 
 
-def _exit_code(diagnoses: Sequence[Diagnosis], fail_on: FailOn) -> int:
+def exit_code(diagnoses: Sequence[Diagnosis], fail_on: FailOn) -> int:
+    """1 if a finding that is not accepted is as grave as `fail_on`, else 0."""
     if fail_on == "never":
         return 0
     grave = SEVERITIES.index(fail_on)
-    severities = [finding.severity for diagnosis in diagnoses for finding in _faults(diagnosis)]
+    severities = [
+        finding.severity
+        for diagnosis in diagnoses
+        for finding in _faults(diagnosis)
+        if finding.rule not in diagnosis.accepted
+    ]
     return _FINDINGS if any(SEVERITIES.index(severity) >= grave for severity in severities) else 0

@@ -11,9 +11,11 @@ import typer
 
 import lossdoctor
 from lossdoctor.cli.analyze import analyze
+from lossdoctor.cli.compare import compare
 from lossdoctor.cli.demo import demo
 from lossdoctor.cli.output import complain, write
 from lossdoctor.cli.rules import rules
+from lossdoctor.cli.watch import watch
 from lossdoctor.errors import LossDoctorError
 
 __all__ = ["app", "main"]
@@ -29,6 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(analyze)
+app.command()(watch)
+app.command()(compare)
 app.add_typer(rules)
 app.command()(demo)
 

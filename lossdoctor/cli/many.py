@@ -14,6 +14,7 @@ from lossdoctor.errors import LogError
 from lossdoctor.findings import Diagnosis
 from lossdoctor.reports import text
 from lossdoctor.reports.page import Page
+from lossdoctor.reports.picture import PICTURE_COLUMNS, Picture, picture_of
 from lossdoctor.rulebook import Rulebook
 
 __all__ = ["Examined", "Place", "Sheet", "Task", "examine_all"]
@@ -24,10 +25,11 @@ _FEW = 8
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A run's diagnosis and the report on it, written while the run was in memory."""
+    """A run's diagnosis and the report on it, written while the run was in memory; its picture if one is wanted."""
 
     diagnosis: Diagnosis
     report: Text
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,15 @@ class Examined:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What every place is examined with. `load` makes the rulebook, once in every process."""
+    """What every place is examined with. `load` makes the rulebook, once in every process.
+
+    With `pictures`, sheets have what is to be drawn.
+    """
 
     load: Callable[[], Rulebook]
     page: Page
     columns: Mapping[str, str]
+    pictures: bool = False
 
 
 def examine_all(places: Sequence[Place], task: Task, rulebook: Rulebook) -> Iterator[Examined]:
@@ -104,12 +110,15 @@ class _Worker:
 def _examine(place: Place, rulebook: Rulebook, task: Task) -> Examined:
     """Read, judge and report the runs at one place. No run stays in memory after its report."""
     sheets = []
+    also = PICTURE_COLUMNS if task.pictures else frozenset[str]()
     try:
-        for run, diagnosis in judge_all(place.path, rulebook, task.columns, name=place.name, searched=place.searched):
+        for run, diagnosis in judge_all(
+            place.path, rulebook, task.columns, name=place.name, searched=place.searched, also=also
+        ):
             report = text.render(diagnosis, run, rules=rulebook.rules, page=task.page)
             if task.page.verbose and run.read_as:
                 report = Text("\n\n").join([report, _read_as(run.read_as, task.page)])
-            sheets.append(Sheet(diagnosis, report))
+            sheets.append(Sheet(diagnosis, report, picture_of(run, diagnosis) if task.pictures else None))
     except LogError as error:
         return Examined(place, tuple(sheets), str(error).replace(str(place.path), place.name))
     return Examined(place, tuple(sheets))

@@ -2,27 +2,29 @@
 
 import sys
 import time
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from lossdoctor.cli.analyze import MapOption, RulesOption, SetOption, columns_of, exit_code, load_rulebook, report_on
+from lossdoctor.cli.analyze import MapOption, RulesOption, SetOption, analyze, columns_of, exit_code, load_rulebook
 from lossdoctor.cli.output import console_on, page_for, write
 from lossdoctor.configuration import FailOn, find_configuration
 from lossdoctor.errors import LogError
 from lossdoctor.reports import live
+from lossdoctor.reports.live import LiveView
 from lossdoctor.reports.printable import printable
 from lossdoctor.reports.text import verdict_line
-from lossdoctor.rulebook import Rulebook
-from lossdoctor.watching import Watch, newest_run
+from lossdoctor.watching import Watch, is_watchable, newest_run
 
 __all__ = ["watch"]
 
 _BUSY = 25.0
 """So many times the CPU time of a look is waited until the next, however short the interval: 4 % of a core."""
+_LONGEST = 5.0
+"""Seconds between two looks at most: the first, which reads everything, may take long."""
 _ABSENT = 5
 """Looks in a row that may fail while a run is being replaced."""
 _POLL = 0.25
@@ -50,25 +52,17 @@ def watch(
     Of a directory of runs, the one written last is watched. Where stdout is no terminal, every change is a line.
     Exit code: that of analyze; 130 after Ctrl-C.
     """
-    configuration = find_configuration()
-    load = partial(load_rulebook, configuration, rules or [], set_ or [])
-    columns = columns_of(map_ or [])
-    rulebook = load()
-    path = _awaited(path, wait)
-    fail_on = fail_on or configuration.fail_on
-    watched = Watch(path, rulebook, columns)
+    fail_on = fail_on or find_configuration().fail_on
+    rulebook = load_rulebook(find_configuration(), rules or [], set_ or [])
+    found = _awaited(path, wait)
+    watched = Watch(found, rulebook, columns_of(map_ or []))
     if once:
         view = watched.look_once()
-        write(live.render(view, page=page_for(None)))
-        write(f"{verdict_line(view.diagnosis)}\n")
+        write(Text("\n").join([live.render(view, page=page_for(None)), Text(verdict_line(view.diagnosis))]))
         raise typer.Exit(exit_code([view.diagnosis], fail_on))
-    if sys.stdout.isatty():
-        _show(watched, interval)
-    else:
-        _log(watched, interval)
-    report, diagnoses = report_on(path, rulebook, page_for(None), columns)
-    write(report)
-    raise typer.Exit(exit_code(diagnoses, fail_on))
+    show = _show if sys.stdout.isatty() else _log
+    show(watched, interval)
+    analyze([str(found)], format="text", fail_on=fail_on, set_=set_, rules=rules, map_=map_)
 
 
 def _awaited(path: Path, seconds: float) -> Path:
@@ -76,10 +70,49 @@ def _awaited(path: Path, seconds: float) -> Path:
     deadline = time.monotonic() + seconds
     while True:
         found = newest_run(path)
-        if found.exists() and (found.is_file() or _can_be_watched(found)):
+        if is_watchable(found):
             return found
         if time.monotonic() >= deadline:
-            if not found.exists():
-                raise LogError(f"{path}: no such file or directory; --wait SECONDS waits for it")
-            return found
+            hint = "" if seconds else "; --wait SECONDS waits for it"
+            raise LogError(f"{path}: nothing to watch, neither a run nor a log that can be read{hint}")
         time.sleep(min(_POLL, max(deadline - time.monotonic(), 0.01)))
+
+
+def _views(watched: Watch, interval: float) -> Iterator[LiveView]:
+    """A view after each look, until the run is over. Looking takes 4 % of a core at most."""
+    absent = 0
+    while True:
+        begun = time.process_time()
+        try:
+            view = watched.look()
+        except LogError:
+            absent += 1
+            if absent > _ABSENT:
+                raise
+            time.sleep(interval)
+            continue
+        absent = 0
+        yield view
+        if watched.is_over:
+            return
+        time.sleep(max(interval, min(_BUSY * (time.process_time() - begun), _LONGEST)))
+
+
+def _show(watched: Watch, interval: float) -> None:
+    """A screen that is drawn anew after every look."""
+    from rich.live import Live
+
+    console = console_on(sys.stdout)
+    with Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop") as screen:
+        for view in _views(watched, interval):
+            screen.update(live.render(view, page=page_for(None), rows=console.height - 1), refresh=True)
+
+
+def _log(watched: Watch, interval: float) -> None:
+    """A line for every change, with the time of day."""
+    before: LiveView | None = None
+    for view in _views(watched, interval):
+        for line in live.changes(before, view):
+            write(f"{time.strftime('%H:%M:%S')} {printable(line)}\n")
+        before = view
+    write("\n")

@@ -98,7 +98,7 @@ class BadSteps:
     def _rewind(self, rule: str, why: str) -> None:
         """Skipping is not enough: go back and lower the learning rate."""
         course = self._transactions.course
-        tried = course.tried if course is not None and course.finding is None else frozenset()
+        tried = course.tried if course is not None else frozenset()
         self._transactions.revert(why)
         ladder = self.prescribed.get(rule) or DEFAULT
         self._transactions.begin(rule, f"{why}.", ladder, since=self._since, tried=tried)

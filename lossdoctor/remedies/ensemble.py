@@ -51,6 +51,10 @@ class _Hearsay:
         """The rule's measures."""
         return self._of(rule).measured
 
+    def badness(self, rule: str) -> float:
+        """How bad it is, by the rule's peak measure."""
+        return self._of(rule).badness
+
     def standing(self) -> Mapping[str, Standing]:
         """All of it."""
         return self._standing
@@ -98,6 +102,6 @@ class Ensemble:
         self._remediator.act(told.findings, step)
         self._remediator.settle(_Hearsay(told.standing), step)
 
-    def close(self) -> None:
+    def close(self, *, crashed: bool = False) -> None:
         """Take out the hooks."""
-        self._remediator.close()
+        self._remediator.close(crashed=crashed)

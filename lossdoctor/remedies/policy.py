@@ -1,20 +1,13 @@
 """What the doctor may do in `auto`: the user's policy."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from lossdoctor.directions import higher_is_better
 from lossdoctor.errors import UsageError, nearest
 from lossdoctor.rule import ACTIONS
 
 __all__ = ["Policy", "Proposal"]
-
-_HIGHER = re.compile(
-    "(acc|auc|auroc|average_precision|bleu|dice|f1|iou|map|mcc|ndcg|pearson|precision|psnr|r2|recall|reward|return|rouge"
-    "|score|spearman|ssim|top|win)"
-)
-_LOWER = re.compile("(bpb|bpc|bpd|cer|cost|eer|err|fid|loss|mae|mape|mse|nll|perplexity|ppl|rmse|wer)")
-"""How words in the names of metrics begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +44,8 @@ class Policy:
     """The value of an evaluation by which the best weights are chosen: "val_" and the name it is reported by."""
     higher_is_better: bool | None = None
     """The direction of `best_by`; None where its name tells (losses and errors low, accuracies and scores high)."""
+    best_at_end: bool = True
+    """Leave a run that ends ill with its best weights, if those it ends with are worse; early_stop must be allowed."""
     dry_run: bool = False
     """Change nothing; log and record what would be done."""
     before_act: Callable[[Proposal], bool | None] | None = None
@@ -71,7 +66,7 @@ class Policy:
         if self.generations < 2:  # noqa: PLR2004 - the first of the run and the newest
             raise UsageError(f"Policy(generations={self.generations}): at least 2, the first of the run and the newest")
         if self.higher_is_better is None:
-            object.__setattr__(self, "higher_is_better", _higher_is_better(self.best_by))
+            object.__setattr__(self, "higher_is_better", _direction(self.best_by))
 
     def allows(self, action: str) -> bool:
         """Whether an action may be taken."""
@@ -82,17 +77,11 @@ class Policy:
         return value > than if self.higher_is_better else value < than
 
 
-def _higher_is_better(name: str) -> bool:
-    """The direction of a metric by the words of its name.
-
-    >>> _higher_is_better("val_accuracy"), _higher_is_better("val_mean_f1"), _higher_is_better("val_loss")
-    (True, True, False)
-    """
-    words = name.lower().removeprefix("val_").split("_")
-    if any(map(_LOWER.match, words)):
-        return False
-    if any(map(_HIGHER.match, words)):
-        return True
-    raise UsageError(
-        f"Policy(best_by='{name}'): whether more of it is better cannot be told from the name; add higher_is_better"
-    )
+def _direction(name: str) -> bool:
+    """The direction of a metric by the words of its name."""
+    known = higher_is_better(name)
+    if known is None:
+        raise UsageError(
+            f"Policy(best_by='{name}'): whether more of it is better cannot be told from the name; add higher_is_better"
+        )
+    return known

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from lossdoctor.findings import Finding
 from lossdoctor.remedies.ledger import Ledger
 from lossdoctor.remedies.policy import Policy
-from lossdoctor.remedies.treatments import Judge, is_treatable, treatments
+from lossdoctor.remedies.treatments import Judge, is_treatable, ladder_of
 from lossdoctor.runs.events import Intervention
 
 __all__ = ["Rehearsal"]
@@ -40,7 +40,7 @@ class Rehearsal:
             if not is_treatable(finding) or (finding.rule, finding.since) in self._told:
                 continue
             self._told.add((finding.rule, finding.since))
-            ladder = treatments(finding.prescriptions, unstable=finding.category == "unstable")
+            ladder = ladder_of(finding)
             allowed = (one for one in ladder if all(self._policy.allows(name) for name, _ in one.actions))
             if (treatment := next(allowed, None)) is None:
                 continue
@@ -51,5 +51,5 @@ class Rehearsal:
     def settle(self, judge: Judge, step: float) -> None:
         """Nothing is on probation."""
 
-    def close(self) -> None:
+    def close(self, *, crashed: bool = False) -> None:
         """Nothing to take out."""

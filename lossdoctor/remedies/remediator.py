@@ -13,10 +13,9 @@ Steps with non-finite gradients are not a matter of findings: they are kept from
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +27,7 @@ from lossdoctor.findings import Finding
 from lossdoctor.remedies.action import Patient
 from lossdoctor.remedies.agreement import Agreement
 from lossdoctor.remedies.bad_steps import BadSteps
+from lossdoctor.remedies.best import Best, BestWeights
 from lossdoctor.remedies.finite import weights_are_finite
 from lossdoctor.remedies.knobs import OptimizerKnobs
 from lossdoctor.remedies.ledger import Ledger
@@ -35,25 +35,16 @@ from lossdoctor.remedies.policy import Policy, Proposal
 from lossdoctor.remedies.skipping import GoodBuffers, StepGuard, Steps
 from lossdoctor.remedies.snapshots import Snapshots, is_due
 from lossdoctor.remedies.transactions import Transactions
-from lossdoctor.remedies.treatments import Judge, began, is_treatable, treatments, urgency
+from lossdoctor.remedies.treatments import Judge, began, is_harmful, is_treatable, ladder_of, urgency
 from lossdoctor.runs.events import Intervention
 
-__all__ = ["Best", "Remediator"]
+__all__ = ["Remediator"]
 
 logger = logging.getLogger(__name__)
 
 
 _TOGETHER = 8
 """Steps after which several processes look at the flags on their devices, so that all see them at the same step."""
-
-
-@dataclass(frozen=True, slots=True)
-class Best:
-    """The best evaluation so far: its step, and its validation loss or whatever else `metric` names."""
-
-    step: float
-    value: float
-    metric: str = "val_loss"
 
 
 class Remediator:
@@ -104,9 +95,11 @@ class Remediator:
         self._bad_steps = BadSteps(
             self._patient, self._ledger, self._transactions, limit=policy.bad_in_a_row, hopeless=policy.hopeless
         )
-        self._best: Best | None = None
+        self._best = BestWeights(self._snapshots, policy)
+        self._is_one_of_several = agreement is not None
         self._waiting: dict[str, Finding] = {}
-        self._errors: set[str] = set()
+        self._present: dict[str, Finding] = {}
+        """What harms the weights now."""
         self._steps = 0
 
     # -- what the loop may ask
@@ -119,14 +112,18 @@ class Remediator:
     @property
     def best(self) -> Best | None:
         """The best evaluation with a finite value: the lowest validation loss, or what the policy goes by."""
-        return self._best
+        return self._best.best
 
     def is_sound(self) -> bool:
         """Whether the present weights are worth keeping: finite, after a finite step, and with no error going on.
 
         Reads the weights: on CUDA it waits for the device.
         """
-        return not self._bad_steps.in_a_row and not self._errors and weights_are_finite(self._model)
+        return not self._bad_steps.in_a_row and not self._has_errors and weights_are_finite(self._model)
+
+    @property
+    def _has_errors(self) -> bool:
+        return any(finding.severity == "error" for finding in self._present.values())
 
     def loop_bound(self, max_norm: float) -> float:
         """The bound in force where the loop clips by `monitor.clip_grad_norm_(max_norm)`."""
@@ -198,27 +195,22 @@ class Remediator:
 
     def evaluated(self, step: float, values: Mapping[str, float]) -> None:
         """After every evaluation: keep the weights if they are the best so far. NaN is never best."""
-        metric = self._policy.best_by
-        value = values.get(metric, math.nan)
-        if not math.isfinite(value) or self.should_stop:
-            return
-        is_best = self._best is None or self._policy.is_better(value, self._best.value)
-        if is_best and self._snapshots.take_best(step, value):
-            self._best = Best(step, value, metric)
+        if not self.should_stop:
+            self._best.evaluated(step, values)
 
     def adopt_best(self, step: float, value: float) -> None:
         """Rank 0 has new best weights: theirs will be sent when they are put in place, these stand in for them."""
-        if self._snapshots.take_best(step, value):
-            self._best = Best(step, value, self._policy.best_by)
+        self._best.adopt(step, value)
 
     def act(self, findings: Sequence[Finding], step: float) -> None:
         """Take in new findings, and begin the treatment of the most urgent one if none is under way."""
         self._ledger.step = max(step, self._ledger.step)
-        self._errors |= {finding.rule for finding in findings if finding.severity == "error" and finding.until is None}
+        self._present |= {one.rule: one for one in findings if is_harmful(one)}
+        self._transactions.cured.difference_update(self._present)
         for finding in findings:
             if not is_treatable(finding):
                 continue
-            ladder = treatments(finding.prescriptions, unstable=finding.category == "unstable")
+            ladder = ladder_of(finding)
             if ladder[0].name == "skip_step":  # in force already; what follows is for when it is not enough
                 self._bad_steps.prescribed[finding.rule] = ladder[1:]
             else:
@@ -228,26 +220,32 @@ class Remediator:
     def settle(self, judge: Judge, step: float) -> None:
         """Decide about the treatment under way by what `judge`, a Diagnoser, has seen. Call after `act`."""
         self._ledger.step = max(step, self._ledger.step)
-        self._transactions.judge(judge)
+        if (kept := self._transactions.judge(judge)) is not None:
+            self._waiting.setdefault(kept.rule, kept)
         self._waiting = {rule: finding for rule, finding in self._waiting.items() if judge.active(rule)}
-        self._errors = {rule for rule in self._errors if judge.active(rule)}
+        cured = self._transactions.cured
+        self._present = {rule: one for rule, one in self._present.items() if judge.active(rule) and rule not in cured}
         self._treat()
 
     def _treat(self) -> None:
+        step = self._ledger.step
         for finding in sorted(self._waiting.values(), key=urgency):
             if self.should_stop:
                 return
-            urgent = finding.severity == "error"
+            # After a rewind the loss is higher than it was: what is found then may be nothing but that.
+            stale = finding.detected <= self._transactions.back_at
+            urgent = finding.severity == "error" and not stale
             course = self._transactions.course
             if course is not None:
                 if not urgent or course.finding is None or course.finding.severity == "error":
                     return
                 self._transactions.revert(f"a graver finding came up: {finding.rule}")
-            if not urgent and self._transactions.is_quiet:
-                return
+            if not urgent and (self._transactions.is_quiet or (stale and step < self._transactions.back_at)):
+                continue
             del self._waiting[finding.rule]
-            ladder = treatments(finding.prescriptions, unstable=finding.category == "unstable")
-            self._transactions.begin(finding.rule, finding.message, ladder, since=began(finding), finding=finding)
+            self._transactions.begin(
+                finding.rule, finding.message, ladder_of(finding), since=began(finding), finding=finding
+            )
 
     # -- the end, and going on elsewhere
 
@@ -258,7 +256,7 @@ class Remediator:
             "next_id": self._ledger.next_id,
             "knobs": [knobs.state_dict() for knobs in self._knobs],
             "clip_at_least": self._patient.clipping.at_least,
-            "best": None if self._best is None else asdict(self._best),
+            "best": self._best.state_dict(),
             "transactions": self._transactions.state_dict(),
             "stopped": self.should_stop,
         }
@@ -272,12 +270,24 @@ class Remediator:
             knobs.load_state_dict(standing)
         self._patient.clipping.at_least = float(state["clip_at_least"])
         self._ledger.step, self._ledger.next_id = float(state["step"]), int(state["next_id"])
-        self._best = None if state["best"] is None else Best(**state["best"])
+        self._best.load_state_dict(state["best"])
         self._transactions.load_state_dict(state["transactions"])
         self._patient.stopped = bool(state["stopped"])
 
-    def close(self) -> None:
-        """Remove the hooks; no multiplier and no bound stays behind. What is on probation is recorded as such."""
+    def close(self, *, crashed: bool = False) -> None:
+        """Remove the hooks; no multiplier and no bound stays behind. What is on probation is recorded as such.
+
+        A run that ends ill is left with its best weights if those it ends with are worse: see BestWeights. Not one
+        that crashed, nor one of several processes: the others may not have come to their end.
+        """
+        course = self._transactions.course
+        ill = dict(self._present)
+        if course is not None and course.finding is not None:
+            ill[course.rule] = course.finding
+        if not (crashed or self._is_one_of_several or self.should_stop):
+            why = self._best.why_to_be_left(self._ledger.step, ill)
+            if why is not None:
+                self._transactions.leave_with_the_best(next(iter(ill)), why)
         self._transactions.close()
         self._bad_steps.close("kept", "the run ended")
         for knobs in self._knobs:

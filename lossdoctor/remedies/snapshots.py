@@ -170,6 +170,9 @@ class Snapshots:
                     room / 1e9,
                     f"{self._generations} are kept" if self._generations else "none are taken, there will be no rewind",
                 )
+            else:
+                held, size = self._generations + 1, each / 1e6  # one more is alive while the oldest is replaced
+                logger.info("snapshots for a rewind: at most %d of %.3g MB each in memory", held, size)
         return self._generations > 0
 
     def take_best(self, step: float, value: float) -> bool:

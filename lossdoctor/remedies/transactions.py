@@ -11,18 +11,22 @@ from lossdoctor.remedies.action import Done, Occasion, Patient, Refused
 from lossdoctor.remedies.actions import ACTIONS
 from lossdoctor.remedies.ledger import Ledger
 from lossdoctor.remedies.policy import Policy, Proposal
-from lossdoctor.remedies.treatments import PATIENCE, Course, Judge, Treatment, began, effect, treatments
+from lossdoctor.remedies.treatments import LAST_RESORT, PATIENCE, Course, Judge, Treatment, began, effect, ladder_of
 
 __all__ = ["Transactions"]
 
 logger = logging.getLogger(__name__)
+
+BETTER = 0.5
+"""A treatment on probation gets the same time again where the finding's peak measure has come down to this share."""
 
 
 class Transactions:
     """Begins treatments, judges them and ends them.
 
     `rewound` is called after a rewind, when its snapshot is in place. After a kept treatment it is `quiet` for
-    the policy's `cool_down`, or for a twentieth of the steps so far if that is more.
+    the policy's `cool_down`, or for a twentieth of the steps so far if that is more. `back_at` is the step by which a
+    training that was rewound may be where it was before.
     """
 
     def __init__(self, patient: Patient, ledger: Ledger, *, policy: Policy, rewound: Callable[[], None]) -> None:
@@ -30,9 +34,15 @@ class Transactions:
         self._rewound = rewound
         self._spent = 0
         self._left_out = 0
-        self._quiet_until = -math.inf
+        self._quiet_until = self.back_at = -math.inf
+        self._told_spent = False
+        self._latest: tuple[str, tuple[tuple[str, float], ...]] = ("", ())
+        self._in_vain: set[tuple[str, tuple[tuple[str, float], ...]]] = set()
+        """Acts that did not help: their names, and where they left the knobs and the weights."""
         self._failed: dict[str, int] = {}
         """By rule: how many of its treatments have failed or were refused. Those are not tried again."""
+        self.cured: set[str] = set()
+        """Rules whose finding was treated with success: what they found of the past may never end."""
         self.course: Course | None = None
         """The treatment on probation."""
 
@@ -55,8 +65,9 @@ class Transactions:
         reasons = [reason]
         step = self._ledger.step
         for number in range(self._failed.get(rule, 0), len(ladder)):
-            if self._is_spent(rule):
-                return False
+            is_last_resort = ladder[number].actions is LAST_RESORT
+            if not is_last_resort and self._is_spent(rule):
+                continue
             self._failed[rule] = number
             done = self._permitted(rule, reason, ladder[number])
             if done is None:
@@ -66,7 +77,7 @@ class Transactions:
                 reasons.append(f"({ladder[number].name}: {done.reason})")
                 logger.info("step %.0f: %s: %s is refused: %s", step, rule, ladder[number].name, done.reason)
                 continue
-            self._spent += 1
+            self._spent += not is_last_resort
             changes = {name: change for one in done for name, change in one.changes.items()}
             rewound_to = {one.rewound_to for one in done if one.rewound_to is not None}
             self.course = Course(
@@ -85,7 +96,8 @@ class Transactions:
 
     def at_once(self, rule: str, reason: str, treatment: Treatment, *, since: float) -> bool:
         """Apply a treatment that needs no probation, as its effect is known; False if it is refused."""
-        if self._is_spent(rule):
+        is_last_resort = treatment.actions is LAST_RESORT
+        if not is_last_resort and self._is_spent(rule):
             return False
         done = self._permitted(rule, reason, treatment)
         if done is None:
@@ -93,7 +105,7 @@ class Transactions:
         if isinstance(done, Refused):
             logger.warning("step %.0f: %s: %s is refused: %s", self._ledger.step, rule, treatment.name, done.reason)
             return False
-        self._spent += 1
+        self._spent += not is_last_resort
         changes = {name: change for one in done for name, change in one.changes.items()}
         self._ledger.settle(self._ledger.write(rule, treatment.name, reason, changes), "kept", "it is in place")
         return True
@@ -121,9 +133,11 @@ class Transactions:
     def _is_spent(self, rule: str) -> bool:
         if self._spent < self._policy.budget:
             return False
-        logger.warning(
-            "step %.0f: %s: the budget of %d treatments is spent", self._ledger.step, rule, self._policy.budget
-        )
+        if not self._told_spent:
+            self._told_spent = True
+            logger.warning(
+                "step %.0f: %s: the budget of %d treatments is spent", self._ledger.step, rule, self._policy.budget
+            )
         return True
 
     def apply(self, treatment: Treatment, occasion: Occasion) -> list[Done] | Refused:
@@ -143,43 +157,71 @@ class Transactions:
                     one.undo()
                 return result
             done.append(result)
+        if not self._is_new(treatment, done):
+            for one in reversed(done):
+                one.undo()
+            return Refused("the same was tried before, in vain")
         for one in done:
             if one.rewound_to is not None:
                 self._patient.snapshots.drop_after(one.rewound_to)
+                self.back_at = 2 * occasion.step - one.rewound_to
                 self._rewound()
         return done
 
-    def judge(self, judge: Judge) -> None:
-        """Keep the treatment of a finding if it worked; if its time is over, revert it and begin the next."""
+    def _is_new(self, treatment: Treatment, done: Sequence[Done]) -> bool:
+        """Whether an act differs from those reverted so far: at a knob's floor one is the same as the one before."""
+        self._latest = (treatment.name, tuple((key, new) for one in done for key, (_, new) in one.changes.items()))
+        return self._latest not in self._in_vain
+
+    def judge(self, judge: Judge) -> Finding | None:
+        """Keep the treatment of a finding if it worked; if its time is over, revert it and begin the next.
+
+        Returns a finding that goes on though its treatment was kept: steps that were too small may still be.
+        """
         course = self.course
         if course is None or course.finding is None:
-            return
+            return None
         finding, verify = course.finding, course.treatment.verify
         ticks = judge.ticks(course.rule)
         if course.first_tick is None:
             course.first_tick = ticks
         passed = ticks - course.first_tick
         if passed < 1:  # what the judge knows is from before the treatment
-            return
+            return None
+        badness = judge.badness(course.rule)
+        course.worst = badness if math.isnan(course.worst) else max(course.worst, badness)
         over = not judge.active(course.rule)
         holds = over if verify is None else judge.verified(course.rule, verify)
+        within = course.treatment.within or PATIENCE.get(finding.clock, 1)
         found = effect(finding, verify, judge.measured(course.rule))
         if holds:
             self.keep("the finding has ended" if verify is None else f"{verify} holds", found)
-        elif passed >= (course.treatment.within or PATIENCE.get(finding.clock, 1)):
+            return finding if finding.category == "undertrained" and not over else None
+        if passed >= max(course.deadline, within):
             if over:
                 self.keep("the finding has ended", found)
-                return
+                return None
+            if badness <= course.worst * BETTER:  # on its way: a training that begins afresh needs its time
+                course.deadline, course.worst = passed + within, badness
+                return None
             what = "the finding goes on" if verify is None else f"{verify} does not hold"
             self.revert(f"{what} {passed} {finding.clock} {'tick' if passed == 1 else 'ticks'} later", found)
-            ladder = treatments(finding.prescriptions, unstable=finding.category == "unstable")
-            self.begin(finding.rule, finding.message, ladder, since=began(finding), finding=finding, tried=course.tried)
+            self.begin(
+                finding.rule,
+                finding.message,
+                ladder_of(finding),
+                since=began(finding),
+                finding=finding,
+                tried=course.tried,
+            )
+        return None
 
     def keep(self, why: str, numbers: Mapping[str, tuple[float, float]] = MappingProxyType({})) -> None:
         """The treatment under way, if any, was a success."""
         if self.course is not None:
             self._quiet_until = self._ledger.step + max(self._policy.cool_down, self._ledger.step / 20)
             self._ledger.settle(self.course.record, "kept", why, numbers)
+            self.cured.add(self.course.rule)
             self.course = None
 
     def revert(self, why: str, numbers: Mapping[str, tuple[float, float]] = MappingProxyType({})) -> None:
@@ -189,7 +231,13 @@ class Transactions:
             for turn_back in course.reverts:
                 turn_back()
             self._failed[course.rule] = self._failed.get(course.rule, 0) + 1
+            self._in_vain.add(self._latest)
             self._ledger.settle(course.record, "reverted" if course.reverts else "failed", why, numbers)
+
+    def leave_with_the_best(self, rule: str, reason: str) -> None:
+        """Put the best weights in place at the end of a run, if the policy allows it and to stop early."""
+        if self._policy.best_at_end:
+            self.at_once(rule, reason, Treatment(LAST_RESORT), since=self._ledger.step)
 
     def close(self) -> None:
         """Record what is on probation as such."""

@@ -10,10 +10,28 @@ from lossdoctor.findings import SEVERITIES, Finding, Prescription
 from lossdoctor.judging import Standing
 from lossdoctor.runs.events import Intervention
 
-__all__ = ["Course", "Judge", "Treatment", "began", "effect", "is_treatable", "treatments", "urgency"]
+__all__ = [
+    "LAST_RESORT",
+    "Course",
+    "Judge",
+    "Treatment",
+    "began",
+    "effect",
+    "is_harmful",
+    "is_treatable",
+    "ladder_of",
+    "treatments",
+    "urgency",
+]
 
-DEEPER = (2, 4, 8)
-"""Powers of the prescribed factor for further attempts: 0.5 becomes 0.25, 0.06, then the floor."""
+DEEPER = 3
+"""Further attempts with the learning rate cut more deeply, each from what it was: 0.3 becomes 0.09, 0.009, 0.0009."""
+
+TOGETHER = frozenset({"scale_lr", "warm_up_again", "tighten_clipping", "skip_batch"})
+"""What belongs to the rewind it follows: a rewind alone would replay the same failure."""
+
+LAST_RESORT: tuple[tuple[str, Mapping[str, float]], ...] = (("early_stop", {}),)
+"""What ends a run that nothing helps: the best weights are put in place rather than what the fault left of them."""
 
 PATIENCE = {"step": 32, "interval": 4, "evaluation": 2}
 """Ticks of the rule's clock a treatment has where the rule does not say `within`."""
@@ -34,6 +52,9 @@ class Judge(Protocol):
     def measured(self, rule: str) -> Mapping[str, float]:
         """The rule's measures at its latest tick."""
 
+    def badness(self, rule: str) -> float:
+        """How bad it is at the rule's latest tick: its peak measure; NaN where it has none."""
+
     def standing(self) -> Mapping[str, Standing]:
         """All of this for every rule that ever had a finding."""
 
@@ -51,6 +72,11 @@ class Treatment:
         """The actions' names, joined by a plus sign."""
         return "+".join(name for name, _ in self.actions)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The actions' names."""
+        return frozenset(name for name, _ in self.actions)
+
 
 @dataclass(slots=True)
 class Course:
@@ -67,6 +93,10 @@ class Course:
     tried: frozenset[float] = frozenset()
     """Steps of the snapshots gone back to in this course and those before it."""
     first_tick: int | None = None
+    deadline: int = 0
+    """Ticks after the first one at which time is over."""
+    worst: float = math.nan
+    """The worst of the finding's peak measure since the last deadline."""
 
 
 def is_treatable(finding: Finding) -> bool:
@@ -76,16 +106,25 @@ def is_treatable(finding: Finding) -> bool:
     return grave and not finding.resolved and safe
 
 
+def is_harmful(finding: Finding) -> bool:
+    """Whether a finding that goes on makes the weights worse than they were: an error, instability or overfitting."""
+    harmful = finding.category in {"unstable", "overfit"}
+    grave = finding.severity == "error" or (finding.severity == "warning" and harmful)
+    return grave and finding.until is None
+
+
 def urgency(finding: Finding) -> tuple[bool, int, float, str]:
     """The order in which findings are treated: causes, then the gravest, then the earliest."""
     return finding.explained_by is not None, -SEVERITIES.index(finding.severity), finding.since, finding.rule
 
 
-def treatments(prescriptions: Sequence[Prescription], *, unstable: bool = False) -> list[Treatment]:
-    """The safe prescriptions in order, a `rewind` and the `scale_lr` or `warm_up_again` behind it as one treatment.
+def treatments(
+    prescriptions: Sequence[Prescription], *, unstable: bool = False, last_resort: bool = False
+) -> list[Treatment]:
+    """The safe prescriptions in order, a `rewind` and the knobs behind it as one treatment.
 
-    A rewind alone would replay the same failure. For an unstable run more attempts follow when all have failed: back
-    to an older snapshot, with the last cut of the learning rate squared, and so on.
+    For an unstable run more attempts follow when all have failed: back to an older snapshot, with a deeper cut of the
+    learning rate. With `last_resort` the last of all is to stop with the best weights.
     """
     found: list[Treatment] = []
     for one in prescriptions:
@@ -95,7 +134,8 @@ def treatments(prescriptions: Sequence[Prescription], *, unstable: bool = False)
         if one.action == "rewind" and "factor" in one.arguments:
             target = {name: number for name, number in one.arguments.items() if name != "factor"}
             actions = (("rewind", target), ("scale_lr", {"factor": one.arguments["factor"]}))
-        if one.action in {"scale_lr", "warm_up_again"} and found and found[-1].name == "rewind":
+        follows = bool(found) and found[-1].actions[0][0] == "rewind"
+        if follows and one.action in TOGETHER - found[-1].names:
             before = found.pop()
             judged = one if one.verify is not None or one.within is not None else before
             found.append(Treatment((*before.actions, *actions), judged.verify, judged.within))
@@ -106,11 +146,18 @@ def treatments(prescriptions: Sequence[Prescription], *, unstable: bool = False)
     if unstable and 0 < factor < 1:
         last = next(one for one in reversed(found) if "scale_lr" in one.name)
         where = by_name.get("rewind", {})
-        found += [
-            Treatment((("rewind", where), ("scale_lr", {"factor": factor**power})), last.verify, last.within)
-            for power in DEEPER
-        ]
+        for _ in range(DEEPER):
+            factor = max(factor**2, factor / 10)
+            found.append(Treatment((("rewind", where), ("scale_lr", {"factor": factor})), last.verify, last.within))
+    if last_resort and found and found[-1].actions[0][0] != "early_stop":
+        found.append(Treatment(LAST_RESORT))
     return found
+
+
+def ladder_of(finding: Finding) -> list[Treatment]:
+    """The treatments of a finding, in order. Only an error of an unstable run is a reason to stop."""
+    unstable = finding.category == "unstable"
+    return treatments(finding.prescriptions, unstable=unstable, last_resort=unstable and finding.severity == "error")
 
 
 def effect(finding: Finding, verify: str | None, now: Mapping[str, float]) -> dict[str, tuple[float, float]]:

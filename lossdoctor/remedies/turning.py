@@ -18,10 +18,10 @@ __all__ = [
     "warm_up_again",
 ]
 
-FACTOR = (0.02, 4.0)
+FACTOR = (1e-3, 4.0)
 """Floor and ceiling of what one act may multiply the learning rate by."""
 
-MULTIPLIER = (1e-4, 10.0)
+MULTIPLIER = (1e-4, 64.0)
 """Floor and ceiling of the standing multiplier of the learning rate."""
 
 DECAY_FACTOR = (0.01, 10.0)
@@ -43,7 +43,7 @@ LONGEST_WARM_UP = 10_000
 def scale_lr(patient: Patient, arguments: Mapping[str, float], _: Occasion) -> Done | Refused:
     """Multiply the learning rate of all optimizers by `factor`, on top of what is in force.
 
-    The factor is kept within 0.02 and 4, the standing multiplier within 1e-4 and 10.
+    The factor is kept within 0.001 and 4, the standing multiplier within 1e-4 and 64.
     """
     factor = arguments.get("factor", math.nan)
     if not (math.isfinite(factor) and factor > 0):

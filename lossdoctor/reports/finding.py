@@ -14,7 +14,7 @@ from lossdoctor.reports.sparkline import Sparkline, sparkline
 from lossdoctor.rulebook import Rule
 from lossdoctor.runs.tables import Run
 
-__all__ = ["STYLES", "since", "steps_of", "write_finding"]
+__all__ = ["STYLES", "number_formats", "since", "steps_of", "write_finding"]
 
 STYLES: Mapping[str, str] = {
     "error": "bold red",
@@ -193,7 +193,7 @@ def _labelled(marks: str, label: str, width: int) -> str:
 
 def _evidence(page: Page, finding: Finding, rule: Rule | None) -> list[Text]:
     """The numbers the condition was decided on, names left, values flush right."""
-    specs = _specs(rule) if rule else {}
+    specs = number_formats(rule) if rule else {}
     measures = rule.measures if rule and page.verbose else {}
     peak_of = rule.peak if rule else None
     shown = list(finding.evidence.items())[: None if page.verbose else _EVIDENCE_SHOWN]
@@ -212,7 +212,7 @@ def _evidence(page: Page, finding: Finding, rule: Rule | None) -> list[Text]:
     return lines
 
 
-def _specs(rule: "Rule") -> dict[str, str]:
+def number_formats(rule: "Rule") -> dict[str, str]:
     """The formats in which a rule's messages print its measures; the main message's hold where they differ."""
     messages = [*(variant.message for variant in rule.variants), rule.message]
     fields = [field for message in messages for field in string.Formatter().parse(message)]

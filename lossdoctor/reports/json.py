@@ -17,7 +17,7 @@ import msgspec
 from lossdoctor.findings import Category, Diagnosis, Finding, Severity
 from lossdoctor.runs.events import Intervention
 
-__all__ = ["DiagnosisReport", "RunReport", "document", "render", "schema"]
+__all__ = ["DiagnosisReport", "RunReport", "document", "finite", "loosened", "render", "schema"]
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +39,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     interventions: list[Intervention]
     warnings: list[str]
     config: dict[str, Any]
+    accepted: list[str]
 
 
 class DiagnosisReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +52,7 @@ class DiagnosisReport(msgspec.Struct, frozen=True, kw_only=True):
 def document(diagnoses: Sequence[Diagnosis]) -> dict[str, Any]:
     """The document in plain dicts, lists, strings, bools and finite numbers."""
     report = DiagnosisReport(runs=[_run(diagnosis) for diagnosis in diagnoses])
-    plain: dict[str, Any] = _finite(msgspec.to_builtins(report, str_keys=True))
+    plain: dict[str, Any] = finite(msgspec.to_builtins(report, str_keys=True))
     return plain
 
 
@@ -62,7 +63,7 @@ def render(diagnoses: Sequence[Diagnosis]) -> str:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) that every document conforms to."""
-    plain: dict[str, Any] = _loosened(msgspec.json.schema(DiagnosisReport))
+    plain: dict[str, Any] = loosened(msgspec.json.schema(DiagnosisReport))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **plain}
 
 
@@ -84,30 +85,31 @@ def _run(diagnosis: Diagnosis) -> RunReport:
         interventions=diagnosis.interventions,
         warnings=diagnosis.warnings,
         config=diagnosis.config,
+        accepted=diagnosis.accepted,
     )
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """`value` with every non-finite number as a string.
 
-    >>> _finite({"loss": [1.0, float("nan"), float("-inf")]})
+    >>> finite({"loss": [1.0, float("nan"), float("-inf")]})
     {'loss': [1.0, 'nan', '-inf']}
     """
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return value
 
 
-def _loosened(node: Any) -> Any:
+def loosened(node: Any) -> Any:
     """A schema in which every number may be one of the strings that stand for non-finite ones."""
     if isinstance(node, list):
-        return [_loosened(inner) for inner in node]
+        return [loosened(inner) for inner in node]
     if not isinstance(node, dict):
         return node
     if node.get("type") == "number":
         return {"anyOf": [node, {"enum": ["nan", "inf", "-inf"]}]}
-    return {key: inner if key == "default" else _loosened(inner) for key, inner in node.items()}
+    return {key: inner if key == "default" else loosened(inner) for key, inner in node.items()}

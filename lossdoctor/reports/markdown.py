@@ -7,6 +7,7 @@ from lossdoctor.findings import ADVICE, Diagnosis, Finding
 from lossdoctor.reports.finding import since, steps_of
 from lossdoctor.reports.printable import compact, number, printable
 from lossdoctor.reports.text import verdict_line
+from lossdoctor.reports.treated import account
 
 __all__ = ["render"]
 
@@ -45,6 +46,8 @@ def _run(diagnosis: Diagnosis) -> list[str]:
             for act in diagnosis.interventions
         ]
         parts.append("Interventions:\n\n" + _list(rows))
+        if told := account(diagnosis.interventions, diagnosis.findings):
+            parts.append("Treatment:\n\n" + _list(f"{label}: {_plain(sentence)}" for label, sentence in told))
     advice = [finding for finding in diagnosis.findings if finding.family == ADVICE]
     if advice:
         helps = {finding.rule: " ".join(fix.advice for fix in finding.prescriptions) for finding in advice}

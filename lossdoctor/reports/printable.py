@@ -7,7 +7,7 @@ right-to-left mark among them is shown as its code instead of being obeyed.
 import math
 import unicodedata
 
-__all__ = ["WIDER_THAN_ASCII", "compact", "number", "printable", "step_number"]
+__all__ = ["WIDER_THAN_ASCII", "compact", "cut", "number", "printable", "step_number"]
 
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories without a picture of their own: control, format (bidi marks, zero width), surrogates, …"""
@@ -56,6 +56,16 @@ def printable(text: str, *, unicode: bool = True) -> str:
     if unicode:
         return shown
     return shown.translate(WIDER_THAN_ASCII).encode("ascii", "backslashreplace").decode("ascii")
+
+
+def cut(text: str, most: int = 32) -> str:
+    """`text` neutralised and not longer than a label may be.
+
+    >>> cut("blocks.0.attention", 8)
+    'blocks.…'
+    """
+    shown = printable(text)
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
 def compact(text: str) -> str:

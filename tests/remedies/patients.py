@@ -144,6 +144,7 @@ class Judge:
     holds: bool | None = False
     count: int = 0
     numbers: dict[str, float] = field(default_factory=dict)
+    peak: float = NAN
 
     def tick(self, ticks: int = 1) -> "Judge":
         self.count += ticks
@@ -160,6 +161,9 @@ class Judge:
 
     def measured(self, rule: str) -> dict[str, float]:
         return self.numbers
+
+    def badness(self, rule: str) -> float:
+        return self.peak
 
     def standing(self) -> dict[str, Standing]:
         return {rule: Standing(True, self.count) for rule in self.ill}

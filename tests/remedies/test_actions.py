@@ -55,7 +55,7 @@ def test_scale_lr_refuses_what_is_no_factor(factor):
 
 def test_scale_lr_has_a_floor_and_a_ceiling():
     treated = patient()
-    assert scale_lr(treated, {"factor": 1e-9}, NOW).changes["lr_multiplier"] == (1.0, 0.02)
+    assert scale_lr(treated, {"factor": 1e-9}, NOW).changes["lr_multiplier"] == (1.0, 0.001)
     while isinstance(scale_lr(treated, {"factor": 0.1}, NOW), Done):
         pass
     assert multipliers(treated) == [MULTIPLIER[0]]

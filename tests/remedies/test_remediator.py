@@ -358,10 +358,10 @@ def test_a_second_failure_after_a_rewind_goes_elsewhere():
 def test_a_second_failure_takes_what_the_rule_lists_next():
     patient, judge = admit(), Judge(ill={"divergence"})
     patient.train(60)
-    patient.remediator.act([finding("divergence", REWIND, CUT, CLIP, since=55, verify="ok", within=2)], 60)
+    patient.remediator.act([finding("divergence", REWIND, CUT, REWIND, CLIP, since=55, verify="ok", within=2)], 60)
     patient.remediator.settle(judge, 60)
     patient.remediator.settle(judge.tick(2), 62)
-    assert [action for _, action, _ in patient.outcomes] == ["rewind+scale_lr", "tighten_clipping"]
+    assert [action for _, action, _ in patient.outcomes] == ["rewind+scale_lr", "rewind+tighten_clipping"]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd_tensor_lr", "adamw", "adamw_fused"])

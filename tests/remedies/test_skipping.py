@@ -18,8 +18,8 @@ class Late:
     def send(self, flag):
         self.flags.append(bool(flag))
 
-    def arrived(self):
-        known, self.flags = self.flags[:-2], self.flags[-2:]
+    def arrived(self, *, wait=False):
+        known, self.flags = (self.flags, []) if wait else (self.flags[:-2], self.flags[-2:])
         return known
 
     def forget(self):

@@ -1,7 +1,7 @@
 """From prescriptions to treatments in order."""
 
 from lossdoctor.findings import Prescription
-from lossdoctor.remedies.treatments import Treatment, began, is_treatable, treatments, urgency
+from lossdoctor.remedies.treatments import LAST_RESORT, Treatment, began, is_treatable, ladder_of, treatments, urgency
 from tests.remedies.patients import finding, prescribe
 
 
@@ -18,13 +18,21 @@ def test_a_rewind_and_the_cut_after_it_are_one_treatment():
     prescriptions = [
         *prescribe(("rewind", {})),
         *prescribe(("scale_lr", {"factor": 0.5}), verify="ratio < 1", within=20),
-        *prescribe(("tighten_clipping", {"max_norm": 1.0})),
+        *prescribe(("scale_weight_decay", {"factor": 2.0})),
     ]
     both, other = treatments(prescriptions)
     assert both == Treatment((("rewind", {}), ("scale_lr", {"factor": 0.5})), "ratio < 1", 20)
-    assert other.name == "tighten_clipping"
+    assert other.name == "scale_weight_decay"
     (only,) = treatments(prescribe(("rewind", {"factor": 0.3, "before": 80.0})))
     assert only.actions == (("rewind", {"before": 80.0}), ("scale_lr", {"factor": 0.3}))
+
+
+def test_all_knobs_behind_a_rewind_belong_to_it_but_none_twice():
+    cut, clip = ("scale_lr", {"factor": 0.5}), ("tighten_clipping", {"max_norm": 1.0})
+    names = [one.name for one in treatments(prescribe(("rewind", {}), clip, cut, cut))]
+    assert names == ["rewind+tighten_clipping+scale_lr", "scale_lr"]
+    names = [one.name for one in treatments(prescribe(("rewind", {}), clip, ("rewind", {}), cut))]
+    assert names == ["rewind+tighten_clipping", "rewind+scale_lr"]
 
 
 def test_a_cut_before_a_rewind_is_one_of_its_own():
@@ -35,12 +43,22 @@ def test_a_cut_before_a_rewind_is_one_of_its_own():
 def test_an_unstable_run_gets_deeper_cuts_when_all_else_has_failed():
     ladder = treatments(prescribe(("rewind", {}), ("scale_lr", {"factor": 0.5})), unstable=True)
     factors = [dict(one.actions)["scale_lr"]["factor"] for one in ladder]
-    assert factors == [0.5, 0.25, 0.0625, 0.00390625]
+    assert factors == [0.5, 0.25, 0.0625, 0.00625]
     assert {one.name for one in ladder} == {"rewind+scale_lr"}
     (_, deeper, *_) = treatments(prescribe(("rewind", {"before": 80.0, "factor": 0.5})), unstable=True)
     assert deeper.actions == (("rewind", {"before": 80.0}), ("scale_lr", {"factor": 0.25}))
     assert len(treatments(prescribe(("tighten_clipping", {"max_norm": 1.0})), unstable=True)) == 1
     assert len(treatments(prescribe(("scale_lr", {"factor": 2.0})), unstable=True)) == 1
+
+
+def test_stopping_with_the_best_weights_is_the_last_resort_of_an_error_of_an_unstable_run_alone():
+    cut = ("scale_lr", {"factor": 0.5})
+    assert ladder_of(finding("a", cut, category="unstable"))[-1].actions is LAST_RESORT
+    assert ladder_of(finding("a", cut, category="unstable", severity="warning"))[-1].name == "rewind+scale_lr"
+    assert [one.name for one in ladder_of(finding("a", cut))] == ["scale_lr"]
+    assert ladder_of(finding("a", category="unstable")) == []
+    (only,) = ladder_of(finding("a", ("early_stop", {"to_step": 5.0}), category="unstable"))
+    assert only.actions is not LAST_RESORT
 
 
 def test_what_is_harmless_over_or_without_remedy_is_not_treated():

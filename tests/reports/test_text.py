@@ -147,8 +147,9 @@ def test_the_overview_has_one_line_a_run():
 
 
 def test_the_verdict_line_is_one_line_of_key_value_pairs():
-    assert verdict_line(_diagnosis(_finding())) == "lossdoctor: verdict=divergence category=unstable since=5 findings=1"
-    assert verdict_line(_diagnosis(run="my run"), named=True).endswith(" findings=0 run=my run")
+    line = "lossdoctor: verdict=divergence category=unstable severity=error since=5 findings=1 status=finished"
+    assert verdict_line(_diagnosis(_finding())) == line
+    assert verdict_line(_diagnosis(run="my run"), named=True).endswith(" findings=0 status=finished run=my run")
 
 
 def test_colours_are_styles_and_never_characters(examples):
