@@ -79,7 +79,10 @@ def test_our_own_file_wins_over_pyproject_beside_it(tmp_path):
         ('fial_on = "error"', "lossdoctor.toml: unknown key 'fial_on'; did you mean 'fail_on'?"),
         (
             "zzz = 1",
-            "lossdoctor.toml: unknown key 'zzz'; known keys: fail_on, format, rules, ignore, thresholds, remedies, notify",
+            (
+                "lossdoctor.toml: unknown key 'zzz'; "
+                "known keys: fail_on, format, rules, ignore, thresholds, remedies, notify"
+            ),
         ),
         ("[remedies]\nbudgte = 3", "lossdoctor.toml: remedies: unknown key 'budgte'; did you mean 'budget'?"),
         ("[remedies]\nbudget = -1", "lossdoctor.toml: remedies.budget: expected `int` >= 0"),

@@ -90,7 +90,7 @@ def test_a_mirror_that_cannot_be_written_is_named_once_and_the_recording_goes_on
     (tmp_path / "run" / "tensorboard").write_text("in the way")
     caplog.set_level(logging.WARNING)
     diverging(tmp_path / "run", tensorboard=True)
-    told = [record.message for record in caplog.records if "mirror" in record.message]
+    told = [record.message for record in caplog.records if "the mirror of" in record.message]
     assert len(told) == 1
     assert told[0].endswith("stopped: file exists; the recording goes on")
     run = read_run(tmp_path / "run")

@@ -14,7 +14,8 @@ def test_a_sound_run_is_reported_healthy_and_exits_with_0(call, runs):
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "runs/sound: healthy"
     assert "healthy, because:" in out
-    assert out.splitlines()[-1] == "lossdoctor: verdict=healthy category=healthy severity=benign since=- findings=0 status=finished"
+    verdict = "lossdoctor: verdict=healthy category=healthy severity=benign since=- findings=0 status=finished"
+    assert out.splitlines()[-1] == verdict
 
 
 def test_a_broken_run_is_an_error_with_its_step_and_exits_with_1(call, runs):

@@ -11,7 +11,7 @@ AFTER_SHRINKING = "underfitting plateau slow_learning not_learning undertrained 
 GAPS = (
     # -- what is validated is not what is trained: BatchNorm's statistics, preprocessing, an average of the weights
     recipe(
-        "mismatch_batch_norm_memory",
+        "train_eval_mismatch_batch_norm_memory",
         "digits_cnn",
         "train_eval_mismatch",
         AFTER_MISMATCH,
@@ -21,7 +21,7 @@ GAPS = (
         learning_rate=3e-3,
     ),
     recipe(
-        "mismatch_batch_norm_memory_slight",
+        "train_eval_mismatch_batch_norm_memory_slight",
         "digits_cnn",
         "train_eval_mismatch",
         AFTER_MISMATCH,
@@ -34,7 +34,7 @@ GAPS = (
         seed=1,
     ),
     recipe(
-        "mismatch_validation_not_scaled",
+        "train_eval_mismatch_validation_not_scaled",
         "digits_cnn",
         "train_eval_mismatch",
         AFTER_MISMATCH,
@@ -46,7 +46,7 @@ GAPS = (
         seed=2,
     ),
     recipe(
-        "mismatch_validation_scaled_twice",
+        "train_eval_mismatch_validation_scaled_twice",
         "digits_mlp",
         "train_eval_mismatch",
         AFTER_MISMATCH,
@@ -56,7 +56,7 @@ GAPS = (
         seed=3,
     ),
     recipe(
-        "mismatch_validation_scaled_twice_seen",
+        "train_eval_mismatch_validation_scaled_twice_seen",
         "digits_mlp",
         "train_eval_mismatch",
         AFTER_MISMATCH,
@@ -67,7 +67,7 @@ GAPS = (
         seed=4,
     ),
     recipe(
-        "mismatch_regression_scale_seen",
+        "train_eval_mismatch_regression_scale_seen",
         "diabetes",
         "train_eval_mismatch overfitting",
         AFTER_MISMATCH,
@@ -79,7 +79,7 @@ GAPS = (
         seed=5,
     ),
     recipe(
-        "mismatch_average_too_slow",
+        "train_eval_mismatch_average_too_slow",
         "digits_mlp",
         "train_eval_mismatch",
         AFTER_MISMATCH,
@@ -89,7 +89,7 @@ GAPS = (
         seed=6,
     ),
     recipe(
-        "mismatch_average_too_slow_text",
+        "train_eval_mismatch_average_too_slow_text",
         "text_transformer",
         "train_eval_mismatch",
         AFTER_MISMATCH,
@@ -102,7 +102,7 @@ GAPS = (
     ),
     # -- too much regularization
     recipe(
-        "shrinking_decay",
+        "excess_regularization_decay",
         "digits_mlp",
         "excess_regularization",
         AFTER_SHRINKING,
@@ -114,7 +114,7 @@ GAPS = (
         seed=8,
     ),
     recipe(
-        "shrinking_decay_slight",
+        "excess_regularization_decay_slight",
         "digits_cnn",
         "excess_regularization",
         AFTER_SHRINKING,
@@ -128,7 +128,7 @@ GAPS = (
         seed=9,
     ),
     recipe(
-        "shrinking_decay_text",
+        "excess_regularization_decay_text",
         "text_rnn",
         "excess_regularization",
         AFTER_SHRINKING,
@@ -142,7 +142,7 @@ GAPS = (
         seed=10,
     ),
     recipe(
-        "dropout_of_nearly_all",
+        "excess_regularization_dropout_of_nearly_all",
         "digits_mlp",
         "excess_regularization underfitting",
         AFTER_SHRINKING,

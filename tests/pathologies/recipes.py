@@ -3,6 +3,7 @@
 `RECIPES` grows by lines: a recipe is a task with its model, settings of the one loop, faults, and a label.
 """
 
+from tests.pathologies.endings import ENDINGS
 from tests.pathologies.gaps import GAPS
 from tests.pathologies.generalization import GENERALIZATION
 from tests.pathologies.healthy import HEALTHY
@@ -40,4 +41,5 @@ RECIPES = (
     *WIRING,
     *WRONG_DATA,
     *WIRING_HEALTHY,
+    *ENDINGS,
 )

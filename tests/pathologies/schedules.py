@@ -14,7 +14,7 @@ AFTER_MISMATCH = (
 SCHEDULES = (
     # -- stepped once a batch with a length in epochs: over after a few of them
     recipe(
-        "schedule_epochs_per_batch_exponential",
+        "lr_schedule_mismatch_epochs_per_batch_exponential",
         "digits_mlp",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
@@ -26,7 +26,7 @@ SCHEDULES = (
         learning_rate=2e-3,
     ),
     recipe(
-        "schedule_epochs_per_batch_milestones",
+        "lr_schedule_mismatch_epochs_per_batch_milestones",
         "digits_cnn",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
@@ -39,7 +39,7 @@ SCHEDULES = (
         seed=1,
     ),
     recipe(
-        "schedule_epochs_per_batch_linear",
+        "lr_schedule_mismatch_epochs_per_batch_linear",
         "diabetes",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
@@ -53,7 +53,7 @@ SCHEDULES = (
         seed=2,
     ),
     recipe(
-        "schedule_ends_at_a_quarter",
+        "lr_schedule_mismatch_ends_at_a_quarter",
         "digits_mlp",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
@@ -69,7 +69,7 @@ SCHEDULES = (
     ),
     # -- a cosine that is stepped beyond its end
     recipe(
-        "schedule_cosine_overrun",
+        "lr_schedule_mismatch_cosine_overrun",
         "digits_mlp",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
@@ -80,7 +80,7 @@ SCHEDULES = (
         seed=4,
     ),
     recipe(
-        "schedule_cosine_overrun_slight",
+        "lr_schedule_mismatch_cosine_overrun_slight",
         "digits_cnn",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
@@ -93,7 +93,7 @@ SCHEDULES = (
         seed=5,
     ),
     recipe(
-        "schedule_cosine_epochs_per_batch",
+        "lr_schedule_mismatch_cosine_epochs_per_batch",
         "text_rnn",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
@@ -108,7 +108,7 @@ SCHEDULES = (
     ),
     # -- stepped once a micro-batch
     recipe(
-        "schedule_per_micro_batch",
+        "lr_schedule_mismatch_per_micro_batch",
         "digits_mlp",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
@@ -123,7 +123,7 @@ SCHEDULES = (
     ),
     # -- made for more steps than there are, or stepped too seldom
     recipe(
-        "schedule_counts_micro_batches",
+        "lr_schedule_mismatch_counts_micro_batches",
         "digits_mlp",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
@@ -136,7 +136,7 @@ SCHEDULES = (
         seed=8,
     ),
     recipe(
-        "schedule_batches_per_epoch",
+        "lr_schedule_mismatch_batches_per_epoch",
         "digits_cnn",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
@@ -150,7 +150,7 @@ SCHEDULES = (
         seed=9,
     ),
     recipe(
-        "schedule_onecycle_per_epoch",
+        "lr_schedule_mismatch_onecycle_per_epoch",
         "digits_mlp",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
@@ -162,7 +162,7 @@ SCHEDULES = (
         seed=10,
     ),
     recipe(
-        "schedule_never_stepped",
+        "lr_schedule_mismatch_never_stepped",
         "text_transformer",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
@@ -176,7 +176,7 @@ SCHEDULES = (
         seed=11,
     ),
     recipe(
-        "schedule_never_stepped_milestones",
+        "lr_schedule_mismatch_never_stepped_milestones",
         "digits_mlp",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
@@ -189,7 +189,7 @@ SCHEDULES = (
     ),
     # -- a warm-up that never ends
     recipe(
-        "schedule_endless_warmup",
+        "lr_schedule_mismatch_endless_warmup",
         "digits_mlp",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
@@ -201,7 +201,7 @@ SCHEDULES = (
         seed=13,
     ),
     recipe(
-        "schedule_endless_warmup_slight",
+        "lr_schedule_mismatch_endless_warmup_slight",
         "digits_cnn",
         "lr_schedule_mismatch",
         AFTER_MISMATCH,
