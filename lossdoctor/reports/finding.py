@@ -14,7 +14,7 @@ from lossdoctor.reports.sparkline import Sparkline, sparkline
 from lossdoctor.rulebook import Rule
 from lossdoctor.runs.tables import Run
 
-__all__ = ["STYLES", "number_formats", "since", "steps_of", "write_finding"]
+__all__ = ["STYLES", "number_formats", "since", "steps_of", "told_measures", "write_finding"]
 
 STYLES: Mapping[str, str] = {
     "error": "bold red",
@@ -196,7 +196,10 @@ def _evidence(page: Page, finding: Finding, rule: Rule | None) -> list[Text]:
     specs = number_formats(rule) if rule else {}
     measures = rule.measures if rule and page.verbose else {}
     peak_of = rule.peak if rule else None
-    shown = list(finding.evidence.items())[: None if page.verbose else _EVIDENCE_SHOWN]
+    told = told_measures(rule) if rule else set()
+    # What the words are about comes first, then what is behind it.
+    ordered = sorted(finding.evidence.items(), key=lambda item: item[0] not in told)
+    shown = ordered[: None if page.verbose else _EVIDENCE_SHOWN]
     names = [page.show(name) for name, _ in shown]
     values = [number(value, specs.get(name, "")) for name, value in shown]
     name_width, value_width = max(map(cell_len, names), default=0), max(map(len, values), default=0)
@@ -210,6 +213,13 @@ def _evidence(page: Page, finding: Finding, rule: Rule | None) -> list[Text]:
             page.hang(row.append("   "), " ".join(remarks), STYLES["faint"], gutter=_gutter()) if remarks else [row]
         )
     return lines
+
+
+def told_measures(rule: "Rule") -> set[str]:
+    """The measures that the rule's messages print, and the one that says how bad it is."""
+    messages = [rule.message, *(variant.message for variant in rule.variants)]
+    fields = (name for message in messages for _, name, _, _ in string.Formatter().parse(message))
+    return {name for name in (*fields, rule.peak) if name}
 
 
 def number_formats(rule: "Rule") -> dict[str, str]:

@@ -1,6 +1,5 @@
 """What a page says of a run, in the order in which it says it: values for the templates, without a word of markup."""
 
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -9,7 +8,7 @@ from typing import TypeAlias
 from lossdoctor.findings import ADVICE, SEVERITIES, Applicability, Category, Diagnosis, Finding
 from lossdoctor.reports.chart import Charts, charts_of, sparkline_path
 from lossdoctor.reports.facts import Facts, facts_of, layer_rows
-from lossdoctor.reports.finding import number_formats, since, steps_of
+from lossdoctor.reports.finding import number_formats, since, steps_of, told_measures
 from lossdoctor.reports.outline import causes, consequences, count, leading, unchecked
 from lossdoctor.reports.picture import Picture
 from lossdoctor.reports.printable import compact, number, step_number
@@ -211,7 +210,7 @@ def _consequence(group: Sequence[Finding], numbers: Mapping[int, int]) -> Conseq
 def _evidence(finding: Finding, rule: Rule | None) -> tuple[list[_Row], list[_Row]]:
     """The numbers that the rule's words are about, and the others behind them."""
     formats = number_formats(rule) if rule else {}
-    told = _named(rule) if rule else set()
+    told = told_measures(rule) if rule else set()
     rows = []
     for name, value in finding.evidence.items():
         worst = rule is not None and rule.peak == name and finding.peak not in {None, value}
@@ -219,13 +218,6 @@ def _evidence(finding: Finding, rule: Rule | None) -> tuple[list[_Row], list[_Ro
         rows.append((name, number(value, formats.get(name, "")), remark))
     first = [row for row in rows if row[0] in told] or rows[:_EVIDENCE_UNTOLD]
     return first[:_EVIDENCE], [row for row in rows if row not in first[:_EVIDENCE]]
-
-
-def _named(rule: Rule) -> set[str]:
-    """The measures that the rule's messages print, and the one that says how bad it is."""
-    messages = [rule.message, *(variant.message for variant in rule.variants)]
-    fields = (name for message in messages for _, name, _, _ in string.Formatter().parse(message))
-    return {name for name in (*fields, rule.peak) if name}
 
 
 def _reasons(diagnosis: Diagnosis) -> list[str]:
