@@ -17,10 +17,10 @@ from lossdoctor.runs.tables import Column, Run, Table
 
 SAMPLES = sorted(path.parent for path in (Path(__file__).parents[1] / "sample_runs").glob("*/expected.toml"))
 RULEBOOK = Rulebook.load()
-KNOWS_CHANCE = {"underfitting", "slow_learning", "update_too_small"}
+KNOWS_CHANCE = {"underfitting", "slow_learning", "update_too_small", "impossible_loss"}
 """Exact fingerprints: the loss at ln C is that of guessing. Whether much of it is left, and whether a model begins far
-below it because it was trained before, are questions that only the loss as it is can answer. (`impossible_loss` asks
-for a loss below zero, but only where it is known to be a cross-entropy: with another zero it is another loss.)"""
+below it because it was trained before, are questions that only the loss as it is can answer. `impossible_loss` asks
+for a loss below zero where the loss's graph says that it is a cross-entropy, which has no other zero."""
 WITHOUT_THEM = Rulebook.load(ignore=KNOWS_CHANCE)
 
 samples = pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)

@@ -117,7 +117,7 @@ _BEGINNING = tuple(
 
 _TOO_LARGE = tuple(
     recipe(
-        f"update_too_large_{name}",
+        f"update_too_large_stuck_{name}",
         task,
         "update_too_large missing_warmup",
         f"{AFTER_TOO_MUCH} clipping_saturated",
