@@ -4,6 +4,7 @@ No collective of ours can get between those of the training, and nothing here to
 """
 
 import itertools
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -16,7 +17,9 @@ __all__ = ["Agreement"]
 
 _MADE = itertools.count()
 _JOIN = timedelta(seconds=30)
-_ANSWER = timedelta(minutes=30)
+_ANSWER = timedelta(minutes=10)
+_LOOK = timedelta(seconds=2)
+_GONE = "gone"
 
 
 class Agreement:
@@ -46,6 +49,26 @@ class Agreement:
             return None
         return made
 
+    def leave(self) -> None:
+        """Say that this rank takes part no more: the others must not go on without it."""
+        self._store.set(_GONE, b"1")
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a rank has left."""
+        return bool(self._store.check([_GONE]))
+
+    def _wait(self, keys: list[str]) -> None:
+        """Wait for messages, but not for those of a rank that has left. Raises RuntimeError."""
+        ends = time.monotonic() + _ANSWER.total_seconds()
+        while True:
+            try:
+                self._store.wait(keys, _LOOK)
+                return
+            except (RuntimeError, distributed.DistStoreError):
+                if self.is_broken or time.monotonic() > ends:
+                    raise RuntimeError("a rank takes part in the remedies no more") from None
+
     def new_round(self) -> None:
         """Delete what was sent before the last round: gradients were reduced since, so every rank has read it."""
         for key in self._read:
@@ -59,7 +82,7 @@ class Agreement:
             value = make()
             self._send(key, value)
             return value
-        self._store.wait([key], _ANSWER)
+        self._wait([key])
         return msgspec.msgpack.decode(self._store.get(key))
 
     def common(self, mine: set[float]) -> set[float]:
@@ -67,7 +90,7 @@ class Agreement:
         key = self._next()
         self._send(f"{key}/{self.rank}", sorted(mine))
         keys = [f"{key}/{other}" for other in range(self._world)]
-        self._store.wait(keys, _ANSWER)
+        self._wait(keys)
         return set[float].intersection(*(set(msgspec.msgpack.decode(self._store.get(one))) for one in keys))
 
     def spread(self, model: torch.nn.Module) -> None:

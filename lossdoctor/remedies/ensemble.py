@@ -24,6 +24,8 @@ class _Told(msgspec.Struct, frozen=True):
     findings: list[Finding]
     standing: dict[str, Standing]
     best: tuple[float, float] | None
+    broken: bool
+    """Whether a rank has left: then all stop treating, at this step."""
 
 
 class _Hearsay:
@@ -93,11 +95,16 @@ class Ensemble:
     def settle(self, judge: Judge, step: float) -> None:
         """Act upon and settle what rank 0 finds, on all ranks alike."""
         self._agreement.new_round()
-        told = self._agreement.from_first(lambda: _Told(self._findings, dict(judge.standing()), self._best))
+        agreement = self._agreement
+        told = agreement.from_first(
+            lambda: _Told(self._findings, dict(judge.standing()), self._best, agreement.is_broken)
+        )
         if not isinstance(told, _Told):
             told = msgspec.convert(told, _Told)
             if told.best is not None:
                 self._remediator.adopt_best(*told.best)
+        if told.broken:
+            raise RuntimeError("a rank takes part in the remedies no more")
         self._findings, self._best = [], None
         self._remediator.act(told.findings, step)
         self._remediator.settle(_Hearsay(told.standing), step)

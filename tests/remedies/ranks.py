@@ -15,7 +15,7 @@ from tests.remedies.patients import NAN, batch, network
 
 __all__ = ["SCENARIOS"]
 
-SCENARIOS = ("divergence", "nan", "overfitting", "veto")
+SCENARIOS = ("divergence", "nan", "overfitting", "veto", "fault")
 
 
 def train(directory: Path, rank: int, scenario: str) -> dict[str, object]:
@@ -26,6 +26,8 @@ def train(directory: Path, rank: int, scenario: str) -> dict[str, object]:
     losses = []
     with Monitor(model, optimizer, run_dir=directory / scenario, remediate="auto", policy=policy) as monitor:
         for step in range(1, 241):
+            if step == 100 and scenario == "fault" and rank == 1:
+                monitor._session.doctor.settle = None  # the remedies of one rank break
             if step == 150 and scenario in {"divergence", "veto"}:
                 optimizer.param_groups[0]["lr"] *= 40
             x, y = batch(2 * step + rank)
@@ -42,6 +44,7 @@ def train(directory: Path, rank: int, scenario: str) -> dict[str, object]:
             if monitor.should_stop:
                 break
         told = [(act.step, act.rule, act.action, act.outcome) for act in monitor.diagnosis().interventions]
+        treats = monitor._session.doctor is not None
         standing = monitor.state_dict()["remedies"]["knobs"]
     weights = [tensor.double().sum().item() for tensor in model.parameters()]
     return {
@@ -49,6 +52,7 @@ def train(directory: Path, rank: int, scenario: str) -> dict[str, object]:
         "scenario": scenario,
         "weights": weights,
         "told": told,
+        "treats": treats,
         "knobs": standing,
         "steps": step,
         "best": None if monitor.best is None else monitor.best.step,

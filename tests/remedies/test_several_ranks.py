@@ -68,3 +68,11 @@ def test_rank_0_is_asked_and_its_veto_holds_for_all(told):
     first, _ = told["veto"]
     assert first["knobs"][0]["multiplier"] == 1
     assert not any("scale_lr" in action for _, _, action, _ in first["told"])
+
+
+def test_where_the_remedies_of_one_rank_fail_all_ranks_let_go(told):
+    first, second = told["fault"]
+    assert first["steps"] == second["steps"] == 240
+    assert not first["treats"]
+    assert not second["treats"]
+    assert all(one["treats"] for name in ("divergence", "nan", "veto") for one in told[name])
