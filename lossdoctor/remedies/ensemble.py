@@ -110,5 +110,6 @@ class Ensemble:
         self._remediator.settle(_Hearsay(told.standing), step)
 
     def close(self, *, crashed: bool = False) -> None:
-        """Take out the hooks."""
+        """Take out the hooks, and let the other ranks know."""
+        self._agreement.leave()
         self._remediator.close(crashed=crashed)
