@@ -463,7 +463,7 @@ def judged(seed, cuts):
     return diagnoser.diagnosis()
 
 
-@settings(max_examples=30, derandomize=True, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 260), max_size=8))
 def test_live_blocks_give_the_same_diagnosis_as_one_block(seed, cuts):
     rows = len(synthetic(seed).steps)

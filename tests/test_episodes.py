@@ -144,7 +144,7 @@ def test_a_run_without_layers_or_ticks_has_no_episodes():
     assert tracked(np.empty((5, 0)), layered=True)[0].episodes == []
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(1, 80),
@@ -185,7 +185,7 @@ def slow_spans(truth, patience):
     return [tuple(one) for one in found]
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text("Tf?", min_size=1, max_size=38), st.sampled_from([1, 2, 3]))
 def test_episodes_follow_their_definition(text, patience):
     assert spans(text, patience) == slow_spans(array(text)[:, 0], patience)

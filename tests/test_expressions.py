@@ -210,7 +210,7 @@ def test_an_error_inside_a_measure_names_it_and_the_next_one_does_not():
         graph.add("yy > 1", names, "when")
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="xyz()+-*/<>=!. ,0123456789\"'[]{}:_abs\n", max_size=60) | st.text(max_size=40))
 def test_any_text_is_an_expression_or_one_line_of_refusal(text):
     assert "\n" not in answer(text)
@@ -399,7 +399,7 @@ EXPRESSIONS = [
 ]
 
 
-@settings(max_examples=50, derandomize=True, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.lists(st.integers(1, 29), max_size=8))
 def test_any_cut_gives_the_same_values(seed, ticks, cuts):
     rng = np.random.default_rng(seed)

@@ -43,7 +43,7 @@ def test_findings_are_the_same_row_by_row(path):
 
 
 @samples
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None)
 @given(data=st.data())
 def test_findings_are_the_same_for_any_cut(path, data):
     run = read_run(path)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lossdoctor.statistics import ELEMENTWISE, MAX_WINDOW, VOCABULARY, Held, Streak
 
-LAWS = settings(max_examples=50, derandomize=True, deadline=None)
+LAWS = settings(max_examples=50, deadline=None)
 CONDITIONS = {"share": (0,), "streak": (0,), "count": (0,), "at_first": (1,)}
 """Which arguments of a word are conditions rather than numbers."""
 

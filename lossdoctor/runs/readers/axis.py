@@ -79,7 +79,7 @@ def _first(log: Log, lower: dict[str, str], names: Sequence[str]) -> str | None:
         if name in lower:
             series = log.series[lower[name]]
             finite = np.isfinite(series.values)
-            moves = log.rows == 1 or bool(finite.any() and np.ptp(series.values[finite]) > 0)
+            moves = bool(finite.any()) and (log.rows == 1 or np.ptp(series.values[finite]) > 0)
             if moves and len(np.unique(series.at[finite])) >= _ENOUGH * _of_measures(log):
                 return lower[name]
     return None

@@ -234,6 +234,11 @@ def test_a_hundred_thousand_columns_are_refused_at_once(tmp_path):
         logs_at(path)
 
 
+def test_the_only_row_may_have_an_infinite_step(tmp_path):
+    (tmp_path / "log.csv").write_text("step,loss,run\nINF,,\n")
+    read_or_refuse(tmp_path / "log.csv")
+
+
 @settings(max_examples=200, deadline=None)
 @given(damaged(b"epoch,loss,val_loss,phase\n" + b"".join(b"%d,%f,1e-3,train\n" % (e, e / 7) for e in range(20))))
 def test_no_file_can_break_the_reader(tmp_path_factory, content):
