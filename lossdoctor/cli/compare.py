@@ -1,5 +1,6 @@
 """`lossdoctor compare`: what differs between runs, and whether it is more than noise."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -11,7 +12,7 @@ from lossdoctor.configuration import find_configuration
 
 __all__ = ["compare"]
 
-ComparisonFormat: TypeAlias = Literal["text", "json"]
+ComparisonFormat: TypeAlias = Literal["text", "json", "html"]
 
 
 def compare(
@@ -37,14 +38,17 @@ def compare(
 
     Exit code: 0, or 2 for bad usage or unreadable input.
     """
-    from lossdoctor.comparison import compare as compared
-    from lossdoctor.comparison import render, render_json
+    from lossdoctor.comparison import compare_curves, render, render_html, render_json
 
     rulebook = load_rulebook(find_configuration(), rules or [], set_ or [])
     keys = [key.strip() for key in (by or "").split(",") if key.strip()]
-    comparison = compared(paths, by=keys, metric=metric, rulebook=rulebook, columns=columns_of(map_ or []))
-    report = render_json(comparison) if format == "json" else render(comparison, page=page_for(output, verbose=verbose))
-    if output is not None:
-        write_file(output, report)
+    comparison, curves = compare_curves(
+        paths, by=keys, metric=metric, rulebook=rulebook, columns=columns_of(map_ or [])
+    )
+    send = write if output is None else partial(write_file, output)
+    if format == "html":
+        send(render_html(comparison, curves))
+    elif format == "json":
+        send(render_json(comparison))
     else:
-        write(report)
+        send(render(comparison, page=page_for(output, verbose=verbose)))

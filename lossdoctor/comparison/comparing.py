@@ -29,7 +29,7 @@ from lossdoctor.findings import ADVICE, Diagnosis
 from lossdoctor.rulebook import Rulebook
 from lossdoctor.runs.tables import Run
 
-__all__ = ["compare"]
+__all__ = ["compare", "compare_curves"]
 
 _PREFERRED = ("val_loss", "val_accuracy")
 
@@ -62,6 +62,19 @@ def compare(
 
     Raises LogError if fewer than two runs can be read, and UsageError for a setting or metric that does not exist.
     """
+    return compare_curves(paths, by=by, metric=metric, rulebook=rulebook, rules=rules, columns=columns)[0]
+
+
+def compare_curves(
+    paths: Sequence[str | PathLike[str]],
+    *,
+    by: Sequence[str] = (),
+    metric: str | None = None,
+    rulebook: Rulebook | None = None,
+    rules: Iterable[str | PathLike[str]] = (),
+    columns: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[Comparison, list[Mapping[str, Series]]]:
+    """As `compare`; and the curves of every run by the names of their metrics, to be drawn."""
     book = rulebook or Rulebook.load([Path(directory) for directory in rules])
     runs: list[_Candidate] = []
     warnings: list[str] = []
@@ -84,7 +97,7 @@ def compare(
     partings = [parting for run in runs[1:] if (parting := _parting(runs[0], run, metric)) is not None]
     identical = all(all_equal(runs[0].series, run.series) for run in runs[1:])
     groups = group_runs(summaries, keys, metric)
-    return Comparison(
+    comparison = Comparison(
         runs=summaries,
         metric=metric,
         differences=found_differences,
@@ -98,6 +111,7 @@ def compare(
         contrasts=contrasts(summaries, groups),
         warnings=[*warnings, *(warning for run in runs for warning in run.diagnosis.warnings)],
     )
+    return comparison, [run.series for run in runs]
 
 
 def _places(paths: Sequence[str | PathLike[str]]) -> list[tuple[Path, bool]]:

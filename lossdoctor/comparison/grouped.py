@@ -1,27 +1,23 @@
-"""Groups of runs in text: their settings, means and findings, how they differ, how fast they were."""
+"""Groups of runs: their settings, means and findings, how they differ, how fast they were."""
 
 from collections.abc import Sequence
 from statistics import median
 
-from rich.text import Text
-
 from lossdoctor.comparison.layout import (
-    MARKS,
+    Cell,
+    Section,
     as_shown,
-    heading,
+    contrasted,
     outcome_of,
-    rows_of,
-    sentence,
     throughput,
     which_is_better,
     with_spread,
 )
 from lossdoctor.comparison.values import Comparison, Estimate, Group
 from lossdoctor.reports.live import duration
-from lossdoctor.reports.page import Page
 from lossdoctor.reports.printable import number, step_number
 
-__all__ = ["group_table", "has_groups"]
+__all__ = ["group_sections", "has_groups"]
 
 
 def has_groups(comparison: Comparison) -> bool:
@@ -30,8 +26,8 @@ def has_groups(comparison: Comparison) -> bool:
     return not comparison.identical and comparison.metric is not None and (bool(comparison.by) or several)
 
 
-def group_table(comparison: Comparison, names: Sequence[str], page: Page) -> list[Text]:
-    """The table of groups, where there are any to speak of."""
+def group_sections(comparison: Comparison, names: Sequence[str]) -> list[Section]:
+    """The groups and their pace, where there are any to speak of."""
     groups, metric = comparison.groups, comparison.metric
     if metric is None or not has_groups(comparison):
         return []
@@ -40,41 +36,43 @@ def group_table(comparison: Comparison, names: Sequence[str], page: Page) -> lis
     outcome = outcome_of(groups[0].outcomes, metric)
     direction = which_is_better(outcome) if outcome else ""
     letter = dict(zip((run.run for run in comparison.runs), names, strict=True))
-    head = [page.text((name, "dim")) for name in ("", "settings", "runs", f"{kind} {metric}", "best run", "findings")]
-    rows: list[list[str | Text]] = [list(head)]
+    rows: list[list[Cell]] = []
     for place, group in enumerate(groups, start=1):
         findings = ", ".join(f"{rule} {seen}/{len(group.runs)}" for rule, seen in group.findings.items()) or "-"
         runs = f"{len(group.runs)}" + ("" if group.replicates == len(group.runs) else f" ({group.replicates} distinct)")
         best = letter[group.best_run] if group.best_run else "-"
         settings = _settings_of(group, groups, comparison)
-        rows.append([f"{place}", settings, runs, with_spread(_of(group, metric, kind)), best, findings])
-    about = f"{title} ({metric}{direction}; mean ± 95 % over seeds where there are several):"
-    lines = heading(page, about)
-    lines += rows_of(page, rows, right=frozenset({2}))
-    for contrast in comparison.contrasts:
-        if contrast.metric == metric and contrast.of == kind:
-            lead = page.text(f"  {contrast.group + 1} - 1: ")
-            lines += page.hang(lead, sentence(contrast), MARKS.get(contrast.result, ""))
-    return [*lines, *_pace_of_groups(comparison, page)]
+        rows.append([(f"{place}", "group"), settings, runs, with_spread(_of(group, metric, kind)), best, findings])
+    found = Section(
+        f"{title} ({metric}{direction}; mean ± 95 % over seeds where there are several):",
+        rows,
+        head=("", "settings", "runs", f"{kind} {metric}", "best run", "findings"),
+        notes=[
+            contrasted(f"  {contrast.group + 1} - 1: ", contrast)
+            for contrast in comparison.contrasts
+            if contrast.metric == metric and contrast.of == kind
+        ],
+        right=frozenset({2}),
+    )
+    return [found, _pace_of_groups(comparison)]
 
 
-def _pace_of_groups(comparison: Comparison, page: Page) -> list[Text]:
+def _pace_of_groups(comparison: Comparison) -> Section:
     """When the groups reached the target, and how fast they went: medians."""
     target = comparison.target
-    head = ["", f"to {target.metric} {number(target.value)}" if target else "", "throughput"]
-    rows: list[list[str | Text]] = [[page.text((title, "dim")) for title in head]]
+    rows: list[list[Cell]] = []
     for place in range(len(comparison.groups)):
         runs = [run for run in comparison.runs if run.group == place]
         steps = [run.reached.step for run in runs if run.reached is not None and run.reached.step is not None]
         seconds = [run.reached.seconds for run in runs if run.reached is not None and run.reached.seconds is not None]
         when = f"step {step_number(median(steps))}" if steps else "-"
         when += f", {duration(median(seconds))}" if seconds else ""
-        rows.append([f"{place + 1}", when, throughput(runs)])
-    return [
-        Text(),
-        *heading(page, "pace (medians of the runs; a level that every run reached):"),
-        *rows_of(page, rows),
-    ]
+        rows.append([(f"{place + 1}", "group"), when, throughput(runs)])
+    return Section(
+        "pace (medians of the runs; a level that every run reached):",
+        rows,
+        head=("", f"to {target.metric} {number(target.value)}" if target else "", "throughput"),
+    )
 
 
 def _of(group: Group, metric: str, kind: str) -> Estimate | None:

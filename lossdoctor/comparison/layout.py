@@ -1,37 +1,49 @@
-"""What the parts of a comparison in text are made of: short names, tables, numbers, sentences."""
+"""What the parts of a comparison are made of, whatever it is shown on: sections, short names, numbers, sentences."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count, islice, product
 from statistics import median
 from string import ascii_uppercase
-from typing import Any
-
-from rich.text import Text
+from typing import Any, NamedTuple, TypeAlias
 
 from lossdoctor.comparison.values import Contrast, Estimate, Outcome, RunSummary
-from lossdoctor.reports.page import Page
 from lossdoctor.reports.printable import number
 
 __all__ = [
-    "MARKS",
+    "Cell",
+    "Note",
+    "Section",
     "as_shown",
-    "heading",
+    "contrasted",
     "letters",
     "outcome_of",
-    "rows_of",
-    "sentence",
     "throughput",
     "which_is_better",
     "with_spread",
 ]
 
-_WIDEST_CELL = 24
-"""Cells of a table are at least this wide, if they need it, and else a third of the page."""
+Cell: TypeAlias = str | tuple[str, str]
+"""A text, or a text and its tone: "name" or "run" (a run's letter), "group", "faint", a severity, or a verdict."""
 
-_NARROWEST = 20
 
-MARKS = {"better": "bold green", "worse": "bold yellow", "different": "bold"}
-"""The styles of what is more than chance."""
+class Note(NamedTuple):
+    """A sentence below a table, behind a few words of lead; `tone` is that of the sentence."""
+
+    lead: str
+    sentence: str
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the report: a table under its title, the columns `right` set to the right, and notes below it."""
+
+    title: str = ""
+    rows: Sequence[Sequence[Cell]] = ()
+    head: Sequence[str] = ()
+    notes: Sequence[Note] = ()
+    right: frozenset[int] = frozenset()
 
 
 def letters(total: int) -> list[str]:
@@ -42,49 +54,6 @@ def letters(total: int) -> list[str]:
     """
     endless = ("".join(name) for size in count(1) for name in product(ascii_uppercase, repeat=size))
     return list(islice(endless, total))
-
-
-def heading(page: Page, title: str) -> list[Text]:
-    """What is written above a section."""
-    return page.hang(Text(), title, "bold", indent=4)
-
-
-def rows_of(page: Page, rows: Sequence[Sequence[str | Text]], *, right: frozenset[int] = frozenset()) -> list[Text]:
-    """A table without lines: columns as wide as they need, two blanks between them, the last one wrapped."""
-    widest = max(_WIDEST_CELL, page.columns // 3)
-    cells = [[cell if isinstance(cell, Text) else page.text(cell) for cell in row] for row in rows]
-    cells = [[*(_cut(cell, widest) for cell in row[:-1]), row[-1]] for row in cells]
-    widths = [max(row[column].cell_len for row in cells) for column in range(len(cells[0]) - 1)]
-    lines = []
-    for row in cells:
-        lead = Text("  ")
-        for column, (cell, width) in enumerate(zip(row, widths, strict=False)):
-            pad = " " * (width - cell.cell_len)
-            lead = lead.append(pad).append(cell) if column in right else lead.append(cell).append(pad)
-            lead.append("  ")
-        last = row[-1]
-        if lead.cell_len + min(last.cell_len, _NARROWEST) > page.columns:  # no room beside it: below
-            lines.append(lead)
-            lead = Text(" " * 6)
-        lines += page.hang(lead, last.plain, str(last.style) or _only_style(last))
-    return [_stripped(line) for line in lines]
-
-
-def _cut(cell: Text, width: int) -> Text:
-    if cell.cell_len <= width:
-        return cell
-    short = cell.copy()
-    short.truncate(width - 3)
-    return short.append("...")
-
-
-def _only_style(text: Text) -> str:
-    return str(text.spans[0].style) if len(text.spans) == 1 else ""
-
-
-def _stripped(line: Text) -> Text:
-    line.rstrip()
-    return line
 
 
 def as_shown(value: Any) -> str:
@@ -119,8 +88,8 @@ def outcome_of(outcomes: Sequence[Outcome], metric: str) -> Outcome | None:
     return next((outcome for outcome in outcomes if outcome.metric == metric), None)
 
 
-def sentence(contrast: Contrast) -> str:
-    """A contrast in words."""
+def contrasted(lead: str, contrast: Contrast) -> Note:
+    """A contrast in words; its tone is what it shows."""
     interval = ""
     if contrast.low is not None and contrast.high is not None:
         interval = f" ({number(contrast.low, digits=3)} to {number(contrast.high, digits=3)})"
@@ -130,7 +99,8 @@ def sentence(contrast: Contrast) -> str:
     sign = "+" if contrast.difference > 0 else ""
     by = {"seeds": "Welch's t-test over seeds", "noise": "noise within the runs only", "none": ""}[contrast.method]
     p_value = "" if contrast.p_value is None else f"; p {_p(contrast.p_value)}, {by}"
-    return f"{sign}{number(contrast.difference, digits=3)}{interval}: {result}{p_value}"
+    said = f"{sign}{number(contrast.difference, digits=3)}{interval}: {result}{p_value}"
+    return Note(lead, said, contrast.result)
 
 
 def _p(value: float) -> str:

@@ -18,13 +18,13 @@ from markupsafe import Markup
 
 from lossdoctor.findings import Diagnosis
 from lossdoctor.reports.heat import elided
-from lossdoctor.reports.palette import DARK, HEAT, LIGHT
+from lossdoctor.reports.palette import DARK, HEAT, LIGHT, RUNS
 from lossdoctor.reports.picture import Picture
 from lossdoctor.reports.printable import cut, printable
 from lossdoctor.reports.views import View, view_of
 from lossdoctor.rulebook import Rule
 
-__all__ = ["fragment", "page"]
+__all__ = ["document", "fragment", "page"]
 
 _UNFOLDED = 4
 """Runs up to which every one of them is shown open."""
@@ -36,15 +36,18 @@ def page(runs: Sequence[tuple[Diagnosis, Picture | None]], *, rules: Mapping[str
         view_of(diagnosis, picture, rules=rules, anchor=f"run-{number}")
         for number, (diagnosis, picture) in enumerate(runs, 1)
     ]
-    style, script = stylesheet(), _asset("page.js")
     title = f"{views[0].headline}: {views[0].diagnosis.run}" if len(views) == 1 else f"{len(views)} runs"
+    return document("page.html", title=title, views=views, folded=len(views) > _UNFOLDED)
+
+
+def document(template: str, **values: Any) -> str:
+    """A whole page of a template, with the style, the script and the policy that allows these two alone."""
+    style, script = stylesheet(), _asset("page.js")
     return (
         _environment()
-        .get_template("page.html")
+        .get_template(template)
         .render(
-            views=views,
-            folded=len(views) > _UNFOLDED,
-            title=title,
+            **values,
             style=Markup(style),  # noqa: S704  our own files, nothing of a log's
             script=Markup(script),  # noqa: S704
             style_hash=_hash(style),
@@ -63,7 +66,7 @@ def fragment(view: View) -> str:
 def stylesheet() -> str:
     """The style of the page: its colours, then the rest."""
     body = "html{background:var(--paper)}body{margin:0 auto;padding:20px 28px 40px;max-width:1560px}"
-    return f"{_variables('.page')}.page{{{_LOOK}}}{body}{_levels()}{_asset('page.css')}"
+    return f"{_variables('.page')}.page{{{_LOOK}}}{body}{_levels()}{_asset('page.css')}{_runs()}"
 
 
 _LOOK = (
@@ -73,6 +76,14 @@ _LOOK = (
 
 def _levels() -> str:
     return "".join(f".heat-{level}{{fill:{colour};background:{colour}}}" for level, colour in enumerate(HEAT))
+
+
+def _runs() -> str:
+    """The colours of runs that are compared: of lines, and of the strokes before their names."""
+    return "".join(
+        f".run-{number}{{stroke:var(--run-{number})}}.key.run-{number}::before{{border-color:var(--run-{number})}}"
+        for number in range(RUNS)
+    )
 
 
 def _variables(selector: str, *, notebook: bool = False) -> str:

@@ -7,9 +7,17 @@ J. R. Nuñez et al., PLoS ONE 13(7), 2018.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["DARK", "HEAT", "LIGHT"]
+__all__ = ["DARK", "HEAT", "LIGHT", "RUNS"]
+
+RUNS = 8
+"""Colours for runs beside each other: "run-0" to "run-7"."""
 
 _BOTH = {"error-fill": "#d55e00", "warning-fill": "#e69f00", "info-fill": "#56b4e9", "good-fill": "#009e73"}
+
+
+def _numbered(*colours: str) -> dict[str, str]:
+    return {f"run-{number}": colour for number, colour in enumerate(colours)}
+
 
 LIGHT: Mapping[str, str] = MappingProxyType(
     {
@@ -28,6 +36,7 @@ LIGHT: Mapping[str, str] = MappingProxyType(
         "warning": "#8a5f09",
         "info": "#2c6f9e",
         "good": "#00795a",
+        **_numbered("#0072b2", "#d55e00", "#00795a", "#a4527d", "#c08a00", "#3a9bd9", "#1d2127", "#7b5cc4"),
         **_BOTH,
     }
 )
@@ -48,6 +57,7 @@ DARK: Mapping[str, str] = MappingProxyType(
         "warning": "#f0b63a",
         "info": "#7cc4ef",
         "good": "#2fc79b",
+        **_numbered("#56b4e9", "#ff8d4a", "#2fc79b", "#dd94bc", "#f0c24a", "#8fd0ff", "#e4e7ea", "#b39cf0"),
         **_BOTH,
     }
 )

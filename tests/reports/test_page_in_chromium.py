@@ -1,14 +1,18 @@
 """The page in a real browser: it renders without a complaint, it works, and a hostile log stays text."""
 
 import os
+import re
 import shutil
 
 import numpy as np
 import pytest
 
+from lossdoctor.comparison import compare_curves, render_html
 from lossdoctor.reports import html
 from lossdoctor.reports.notebook import run_html
 from lossdoctor.reports.picture import picture_of
+from lossdoctor.rulebook import Rulebook
+from tests.comparison.runs_on_disk import recorded
 from tests.reports.strangers import strange_run
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -216,3 +220,12 @@ def test_a_notebook_fragment_leaves_the_style_of_its_surroundings_alone(visit, e
     assert page.locator("h2").first.evaluate("node => getComputedStyle(node).textTransform") == "none"
     assert box_of(page, "path.line.train")["width"] > 300
     assert page.locator("path.line.train").first.evaluate("node => getComputedStyle(node).fill") == "none"
+
+
+def test_a_comparison_tells_the_values_of_all_runs_under_the_pointer(visit, tmp_path):
+    places = [recorded(tmp_path / "a", lr=1e-3), recorded(tmp_path / "b", lr=3e-3, shift=0.2)]
+    page = visit(render_html(*compare_curves(places, rulebook=Rulebook.load())))
+    frame = page.locator("figure.panel .frame").first
+    frame.hover()
+    told = page.locator("figure.panel output").first.inner_text()
+    assert re.fullmatch(r".*A 0\.3\d+, B 0\.5\d+", told)
