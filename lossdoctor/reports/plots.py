@@ -1,7 +1,10 @@
 """A picture of a run as a file: PNG, SVG or PDF, by matplotlib, which is imported only when something is drawn."""
 
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -57,8 +60,7 @@ def save_plot(path: Path, diagnosis: Diagnosis, picture: Picture, *, paper: Pape
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
     quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if path.suffix.lower() == ".png" else {}
     try:
-        with mpl.rc_context({"svg.hashsalt": "lossdoctor", "svg.fonttype": "none"}), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a name in a script we have no font of
+        with mpl.rc_context({"svg.hashsalt": "lossdoctor", "svg.fonttype": "none"}), _quietly():
             figure.savefig(path, dpi=_DOTS, metadata=metadata, **quick)
     except OSError as error:
         raise UsageError(f"--plot {path}: cannot be written: {error.strerror}") from None
@@ -110,10 +112,40 @@ def _placed(figure: "Figure", heights: Sequence[float]) -> list["Axes"]:
     return axes
 
 
+_FURTHER_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "Droid Sans Fallback"),
+    *("PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic"),
+    *("Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS"),
+)
+"""Fonts for scripts that DejaVu Sans does not have, on Linux, macOS and Windows; those that are there are used."""
+
+
+@cache
+def _further_fonts() -> tuple[str, ...]:
+    from matplotlib.font_manager import get_font_names  # noqa: PLC0415
+
+    known = frozenset(get_font_names())
+    return tuple(name for name in _FURTHER_FONTS if name in known)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Nothing said of glyphs and weights that the fonts of this machine do not have."""
+    log = logging.getLogger("matplotlib.font_manager")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+            yield
+    finally:
+        log.setLevel(before)
+
+
 def _style(colours: "Mapping[str, str]") -> dict[Any, Any]:
     return {
         "font.size": 10,
-        "font.family": ["DejaVu Sans"],
+        "font.family": ["DejaVu Sans", *_further_fonts()],
         "figure.facecolor": colours["paper"],
         "savefig.facecolor": colours["paper"],
         "axes.facecolor": colours["card"],
