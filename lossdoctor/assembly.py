@@ -1,6 +1,7 @@
 """Joins the parts of a Monitor: what records, what judges, what treats."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -19,11 +20,12 @@ from lossdoctor.capture.recorder import Recorder
 from lossdoctor.capture.scaler import ScalerWatch
 from lossdoctor.capture.session import Session
 from lossdoctor.capture.shards import Shards
+from lossdoctor.capture.whole import WholeNorms
 from lossdoctor.configuration import Configuration, find_configuration
 from lossdoctor.errors import UsageError
 from lossdoctor.findings import Finding
 from lossdoctor.notifying import Notices, Webhook, webhook_from
-from lossdoctor.remedies import Agreement, Ensemble, Policy, Rehearsal, Remediator
+from lossdoctor.remedies import Company, Ensemble, Loop, Policy, Rehearsal, Remediator, TrainStep
 from lossdoctor.reports.text import verdict_line
 from lossdoctor.rulebook import Rulebook
 from lossdoctor.runs.events import Intervention
@@ -48,6 +50,7 @@ class Options:
     grad_norm_every: int | None
     tensorboard: bool
     on_finding: Callable[[Finding], object] | None = None
+    train_step: TrainStep | None = None
 
 
 def assemble(
@@ -83,27 +86,39 @@ def assemble(
     remediate, policy = options.remediate, options.policy or Policy()
     shards = Shards.of(model)
     info.sharded = shards is not None
-    agreement: Agreement | None = None
-    if remediate == "auto":
-        why_not = why_not_treated(info)
-        if not why_not and info.world_size > 1:
-            agreement = Agreement.join()
-            why_not = "" if agreement else 'not every rank made a Monitor with remediate="auto" and the same run_dir'
-        if why_not:
-            faults.mention("remedies", f'remediate="auto" works as "suggest" here: {why_not}')
-            remediate = "suggest"
-    info.remediate = remediate
     rulebook, settings = None, Configuration()
     if remediate != "off":
         settings = find_configuration()
         rulebook = Rulebook.load(settings.rules, settings.thresholds, settings.ignore)
         policy = options.policy or Policy(**settings.remedies)
+    company: Company | None = None
+    if remediate == "auto" and info.world_size > 1 and not policy.dry_run:
+        why_not = why_not_treated(shards, options.scaler)
+        if not why_not:
+            company, why_not = Company.gather(
+                model,
+                policy,
+                shares=(shards or Shards({}, info.world_size)).shares,
+                is_sharded=shards is not None,
+                total_steps=info.total_steps,
+            )
+        if why_not:
+            faults.mention("remedies", f'remediate="auto" works as "suggest" here: {why_not}')
+            remediate = "suggest"
+    info.remediate = remediate
     writer = RunWriter(directory, info, rank=info.rank, mirror=TensorBoardMirror() if options.tensorboard else None)
 
     notices = _notices(str(writer.directory), options, settings, faults) if not info.rank else None
 
     def record(intervention: Intervention) -> None:
         session.intervened(intervention)  # made further down
+
+    @contextmanager
+    def aside() -> Iterator[None]:
+        if remediator is not None:
+            with faults.paused(), remediator.aside():
+                yield
+            recorder.watch.restart()
 
     remediator: Remediator | None = None
     if remediate == "auto" and not policy.dry_run:
@@ -116,7 +131,11 @@ def assemble(
             total_steps=info.total_steps,
             policy=policy,
             record=record,
-            agreement=agreement,
+            company=company,
+            directory=writer.directory,
+            loop=None
+            if options.train_step is None
+            else Loop(options.train_step, aside, [one for one in [options.scheduler] if one is not None]),
         )
     recorder = Recorder(
         optimizers,
@@ -131,17 +150,15 @@ def assemble(
     )
     if remediator is not None:
         remediator.block_last()  # the recorder is to see the gradients of a step that is skipped
-    session = Session(
-        recorder,
-        writer,
-        faults,
-        make_judge=None
-        if rulebook is None
-        else lambda: LiveJudge(rulebook, info, event=writer.event, listener=notices),
-    )
+
+    def make_judge(book: Rulebook) -> LiveJudge:
+        whole = WholeNorms(company.agreement.to_first) if company is not None and company.is_sharded else None
+        return LiveJudge(book, info, event=writer.event, listener=notices, whole=whole)
+
+    session = Session(recorder, writer, faults, make_judge=None if rulebook is None else partial(make_judge, rulebook))
     session.doctor = remediator
-    if remediator is not None and agreement is not None:
-        session.doctor = Ensemble(remediator, agreement)
+    if remediator is not None and company is not None:
+        session.doctor = Ensemble(remediator, company)
     if remediate == "auto" and policy.dry_run:
         session.doctor = Rehearsal(len(optimizers), record=record, policy=policy)
     return session, remediator

@@ -11,6 +11,7 @@
     [remedies]                        # what Monitor(remediate="auto") may do; the keys of lossdoctor.Policy
     actions = ["skip_step", "rewind", "scale_lr"]
     budget  = 4
+    snapshots = "disk"                # where copies to go back to are kept: memory, disk, or auto, which is the default
     dry_run = true
 
     [notify]                          # who is told of findings while a Monitor records; off where there is no address
@@ -36,9 +37,11 @@ __all__ = ["FAIL_ON", "FORMATS", "Configuration", "FailOn", "Format", "find_conf
 
 FailOn: TypeAlias = Literal["never", "info", "warning", "error"]
 Format: TypeAlias = Literal["text", "json", "markdown", "junit", "html"]
+Snapshots: TypeAlias = Literal["auto", "memory", "disk"]
 
 FAIL_ON: tuple[FailOn, ...] = get_args(FailOn)
 FORMATS: tuple[Format, ...] = get_args(Format)
+SNAPSHOTS: tuple[Snapshots, ...] = get_args(Snapshots)
 
 _FILE = "lossdoctor.toml"
 _PROJECT_FILE = "pyproject.toml"
@@ -68,8 +71,10 @@ class _Remedies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     budget: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
     cool_down: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
     generations: Annotated[int, msgspec.Meta(ge=2)] | msgspec.UnsetType = msgspec.UNSET
+    snapshots: Snapshots | msgspec.UnsetType = msgspec.UNSET
     best_by: str | msgspec.UnsetType = msgspec.UNSET
     higher_is_better: bool | msgspec.UnsetType = msgspec.UNSET
+    trial_steps: Annotated[int, msgspec.Meta(ge=16)] | msgspec.UnsetType = msgspec.UNSET
     dry_run: bool | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -203,7 +208,10 @@ def _readable(error: str, data: object, table: str) -> str:
         hint = nearest(field[1], known) or f"; known keys: {', '.join(known)}"
         where = f"{table}{key}".rstrip(".")
         return f"{where}{': ' if where else ''}unknown key '{field[1]}'{hint}"
-    choices = {"fail_on": FAIL_ON, "format": FORMATS}.get(key)
-    if choices and isinstance(data, dict) and isinstance(data[key], str):
-        return f"{table}{key}: unknown value '{data[key]}'{nearest(data[key], choices)}; one of {', '.join(choices)}"
+    choices = {"fail_on": FAIL_ON, "format": FORMATS, "remedies.snapshots": SNAPSHOTS}.get(key)
+    value: Any = data
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    if choices and isinstance(value, str):
+        return f"{table}{key}: unknown value '{value}'{nearest(value, choices)}; one of {', '.join(choices)}"
     return f"{table}{key}".rstrip(".") + f": {message[:1].lower()}{message[1:]}"

@@ -39,6 +39,13 @@ DATA_SIGNALS = (
     Signal("shape_mismatch", "step", "1", "1 where (N, 1) and (N,) became (N, N) in the loss, else 0", _TRAIN_BATCHES),
     Signal("softmax_twice", "step", "1", "1 where a loss made for logits got probabilities, else 0", _LOSS_TENSOR),
     Signal("binary_targets", "step", "1", "1 where the loss is torch's binary cross entropy, else 0", _LOSS_TENSOR),
+    Signal(
+        "cross_entropy_alone",
+        "step",
+        "1",
+        "of torch's cross entropies: 1 where the loss is nothing else, scaled or added up, 0 where other terms join it",
+        _LOSS_TENSOR,
+    ),
     Signal("ignore_index", "step", "label", "the label that torch's cross entropy leaves out", _LOSS_TENSOR),
     Signal(
         "epochs_in_same_order",

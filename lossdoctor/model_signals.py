@@ -36,6 +36,13 @@ MODEL_SIGNALS = (
         how="record the run with Monitor",
     ),
     Signal(
+        "calls_without_step",
+        "step",
+        "calls",
+        "calls of monitor.step in a row with a backward pass and no step of the optimizer; only where nothing moved",
+        how="record the run with Monitor",
+    ),
+    Signal(
         "frozen_parameters",
         "step",
         "parameters",
@@ -77,6 +84,13 @@ MODEL_SIGNALS = (
         "1",
         "cosine between the gradients of a sample step and of the one after it, from a random projection (± 0.02)",
         how="record the run with Monitor",
+    ),
+    Signal(
+        "gradient_left_over",
+        "step",
+        "1",
+        "1 where the gradient of the step before was not zeroed when the first backward pass of this one began, else 0",
+        how="record the run with Monitor and one optimizer",
     ),
     Signal(
         "grad_zero_share",

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, get_args
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -20,9 +19,10 @@ from lossdoctor.capture.data_watch import Split
 from lossdoctor.capture.faults import Faults
 from lossdoctor.capture.scaler import ScalerWatch
 from lossdoctor.capture.session import Session
+from lossdoctor.capture.shards import clip_grad_norm_
 from lossdoctor.errors import LossDoctorError, UsageError
 from lossdoctor.findings import Diagnosis, Finding
-from lossdoctor.remedies import Best, Policy, Remediator, weights_are_finite
+from lossdoctor.remedies import Best, Policy, Remediator, TrainStep, weights_are_finite
 from lossdoctor.runs.info import Status
 
 __all__ = ["Monitor", "Remediate", "live_monitors"]
@@ -67,6 +67,8 @@ class Monitor:
             Default: the `[remedies]` table of lossdoctor.toml.
         config: What the run's owner wants to find in run.json.
         also: Further objects with a state_dict that a rewind has to take back, such as an EMA of the weights.
+        train_step: In `auto`: `train_step(number)` takes one training step, on the same batch for the same number, and
+            returns its loss. Where a finding has several treatments, they are tried by it side by side; see Policy.
         grad_norm_every: Record gradient norms at every k-th step; default: chosen after 50 steps so that their cost
             stays within 0.4 % of a step, and 1 in `auto`.
         tensorboard: Also write the main signals and the findings as event files, into `tensorboard/` of the run.
@@ -91,13 +93,14 @@ class Monitor:
         policy: Policy | None = None,
         config: Mapping[str, Any] | None = None,
         also: Sequence[Any] = (),
+        train_step: TrainStep | None = None,
         grad_norm_every: int | None = None,
         tensorboard: bool = False,
         on_finding: Callable[[Finding], object] | None = None,
     ) -> None:
         check_arguments(model, remediate, grad_norm_every, modes=get_args(Remediate))
         self.model, self.optimizers = model, stepping_optimizers(optimizer)
-        self.scheduler, self.scaler = scheduler, scaler
+        self.scheduler, self.scaler, self.also = scheduler, scaler, also
         self._session: Session | None = None
         self._remediator: Remediator | None = None
         self._faults = Faults()
@@ -115,6 +118,7 @@ class Monitor:
                 policy=policy,
                 config=config,
                 also=also,
+                train_step=train_step,
                 grad_norm_every=grad_norm_every,
                 tensorboard=tensorboard,
                 on_finding=on_finding,
@@ -165,6 +169,8 @@ class Monitor:
     def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> Tensor:
         """Clip the gradients of all parameters as `torch.nn.utils.clip_grad_norm_` does, and return their norm.
 
+        Of a model wrapped by FullyShardedDataParallel as its own `clip_grad_norm_` does.
+
         With a GradScaler they are unscaled first, if they were not yet. Works with LOSSDOCTOR=off too.
         """
         watch = ScalerWatch(self.scaler)
@@ -174,7 +180,7 @@ class Monitor:
                 if watch.is_ready(optimizer) and any(parameter.grad is not None for parameter in parameters):
                     self.scaler.unscale_(optimizer)
         bound = max_norm if self._remediator is None else self._remediator.loop_bound(max_norm)
-        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), bound, norm_type)
+        return clip_grad_norm_(self.model, bound, norm_type)
 
     # -- what the loop may ask
 
@@ -200,7 +206,8 @@ class Monitor:
     def is_sound(self) -> bool:
         """Whether the present weights are worth saving: finite, and in `auto` with no error going on.
 
-        A guard for one's own checkpoints, so that a bad one never replaces a good one. Waits for the device.
+        A guard for one's own checkpoints, so that a bad one never replaces a good one. Waits for the device. Where
+        parameters are sharded, in `auto`, the answer is for all shards: ask on every rank. Else it is for one's own.
         """
         if self._remediator is not None:
             return self._remediator.is_sound()
@@ -246,6 +253,8 @@ class Monitor:
             if self._remediator is not None:
                 stack.enter_context(self._remediator.aside())
             yield
+        if self._session is not None:
+            self._session.recorder.watch.restart()
 
     # -- its life
 

@@ -282,6 +282,7 @@ FACTS: Mapping[str, Fact] = MappingProxyType(
             Fact("recurrent", "1", "1 where a module is recurrent, else 0"),
             Fact("attention", "1", "1 where a module is attention, else 0"),
             Fact("unsynchronized_batch_norm", "1", "1 where a BatchNorm sees the batch of one device only, else 0"),
+            Fact("units_alike", "1", "share of the hidden layers whose units begin as copies, and stay so"),
             Fact("seeded", "1", "1 where the random number generator was seeded, else 0"),
             Fact("autocast", "1", "1 where layers ran under autocast, else 0"),
             Fact("half_precision", "1", "1 where weights or autocast are fp16, else 0"),

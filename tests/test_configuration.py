@@ -63,8 +63,9 @@ def test_pyproject_is_read_and_without_our_table_passed_over(tmp_path):
 
 def test_the_table_of_remedies_holds_what_it_mentions_and_nothing_else(tmp_path):
     assert find_configuration(tmp_path).remedies == {}
-    _write(tmp_path, '[remedies]\nactions = ["rewind"]\nbudget = 2\ndry_run = true')
-    assert find_configuration(tmp_path).remedies == {"actions": ["rewind"], "budget": 2, "dry_run": True}
+    _write(tmp_path, '[remedies]\nactions = ["rewind"]\nbudget = 2\nsnapshots = "disk"\ndry_run = true')
+    expected = {"actions": ["rewind"], "budget": 2, "snapshots": "disk", "dry_run": True}
+    assert find_configuration(tmp_path).remedies == expected
 
 
 def test_our_own_file_wins_over_pyproject_beside_it(tmp_path):
@@ -85,6 +86,13 @@ def test_our_own_file_wins_over_pyproject_beside_it(tmp_path):
             ),
         ),
         ("[remedies]\nbudgte = 3", "lossdoctor.toml: remedies: unknown key 'budgte'; did you mean 'budget'?"),
+        (
+            '[remedies]\nsnapshots = "disc"',
+            (
+                "lossdoctor.toml: remedies.snapshots: unknown value 'disc'; did you mean 'disk'?; "
+                "one of auto, memory, disk"
+            ),
+        ),
         ("[remedies]\nbudget = -1", "lossdoctor.toml: remedies.budget: expected `int` >= 0"),
         (
             "[remedies]\nactions = ['rewnd']",

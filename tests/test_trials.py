@@ -73,6 +73,30 @@ def test_a_trial_leaves_the_training_bit_for_bit_as_it_was(sick):
     assert len(optimizer._optimizer_step_pre_hooks) == hooks
 
 
+def test_objects_beside_the_model_are_put_back_too(tmp_path):
+    model = network()
+    average, optimizer = torch.optim.swa_utils.AveragedModel(model), torch.optim.SGD(model.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 5)
+
+    def step(number):
+        x, y = batch(number)
+        loss = nn.functional.mse_loss(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        average.update_parameters(model)
+        return loss
+
+    with Monitor(model, optimizer, run_dir=tmp_path / "run", also=[average, scheduler]) as monitor:
+        monitor.step(step(0))
+        before = values_of(average)
+        trial(monitor, step, RAISE, steps=16)
+    assert same(values_of(average), before)
+    assert scheduler.last_epoch == 1
+    assert optimizer.param_groups[0]["lr"] == 0.01
+
+
 def test_the_monitor_does_not_see_what_is_tried(sick):
     monitor, step = sick
     trial(monitor, step, RAISE, steps=16)

@@ -1,4 +1,4 @@
-"""Does the doctor help? `python -m benchmarks.cure [--seeds N] [--only PATTERN] [--jobs N] [--healthy]`.
+"""Does the doctor help? `python -m benchmarks.cure [--seeds N] [--only PATTERN] [--jobs N] [--unseen] [--healthy]`.
 
 Every case is trained sick under each arm and healthy without any, with several seeds; the figure is the validation loss
 of the weights the user is left with. `--healthy` trains the healthy recipes of the corpus with and without the doctor
@@ -14,6 +14,7 @@ from functools import partial
 from benchmarks.cure.arms import ARMS
 from benchmarks.cure.cases import CASES
 from benchmarks.cure.trainings import Result, run, unharmed
+from benchmarks.cure.unseen import UNSEEN
 from tests.pathologies.recipes import RECIPES
 
 _WORSE = 1.02
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--arms", default=",".join(ARMS), help="some of the arms, by commas")
     parser.add_argument("--healthy", action="store_true", help="see whether healthy trainings are left alone")
+    parser.add_argument("--unseen", action="store_true", help="the cases that were not at hand before")
     options = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
         if options.healthy:
@@ -67,7 +69,7 @@ def main() -> None:
             print(f"{len(names)} healthy trainings, {harmed} of them not left alone")
             return
         arms = options.arms.split(",")
-        chosen = [one.name for one in CASES if fnmatch.fnmatch(one.name, options.only)]
+        chosen = [one.name for one in (UNSEEN if options.unseen else CASES) if fnmatch.fnmatch(one.name, options.only)]
         work = [(name, seed) for name in chosen for seed in range(options.seeds)]
         results: list[Result] = []
         print(head(arms), flush=True)

@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.cure.arms import ARMS
 from benchmarks.cure.cases import CASES
+from benchmarks.cure.unseen import UNSEEN
 from lossdoctor.runs import read_run
 from tests.pathologies.recipes import RECIPES
 from tests.pathologies.settings import Settings
@@ -52,7 +53,7 @@ def run(case_and_seed: tuple[str, int], arms: Sequence[str]) -> Result:
     warnings.simplefilter("ignore")
     logging.getLogger("lossdoctor").setLevel(logging.CRITICAL)
     name, seed = case_and_seed
-    case = next(one for one in CASES if one.name == name)
+    case = next(one for one in (*CASES, *UNSEEN) if one.name == name)
     told: tuple[str, ...] = ()
     with tempfile.TemporaryDirectory() as scratch:
         losses = {"twin": left_with(case.make_task(), case.settings(seed, sick=False), "off", Path(scratch))[0]}

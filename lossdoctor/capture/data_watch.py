@@ -18,7 +18,7 @@ from lossdoctor.capture.batch import (
 )
 from lossdoctor.capture.hooks import TapContext
 from lossdoctor.capture.leakage import RowSketch, row_keys, share_seen
-from lossdoctor.capture.loss_graph import loss_measures, ran_eagerly, took_shape
+from lossdoctor.capture.loss_graph import is_broadcast, loss_measures, ran_eagerly
 from lossdoctor.capture.order import EpochOrder, OrderRepeats, length_of
 from lossdoctor.capture.output import (
     OutputTap,
@@ -53,10 +53,13 @@ class DataWatch:
         self._has_begun = False
         self._record: Record | None = None
         """The record being sampled."""
+        self.is_sampling = False
+        """Whether there is one; asked at every step."""
         self._labels: tuple[torch.Size, bool] | None = None
         """Shape of its labels, and whether they are integers."""
         self._batches = self._outputs = 0
-        self._output: torch.Size | None = None
+        self._output: tuple[torch.Size, Any] | None = None
+        """Shape of its first output, and the node of the graph that made it, until its loss is known."""
         self._is_binary = False
         self._orders = OrderRepeats()
         self._sketches = {"train": RowSketch(), "val": RowSketch()}
@@ -78,6 +81,7 @@ class DataWatch:
     def open(self, record: Record) -> None:
         """A record at a sample step begins."""
         self._record, self._labels, self._output = record, None, None
+        self.is_sampling = True
         self._batches = self._outputs = 0
         if self._has_begun:  # before the first step the loop may still compile what it made a Monitor for
             self._attach()
@@ -86,11 +90,6 @@ class DataWatch:
         """The loop reported a loss for it."""
         if self._record is not None and isinstance(loss, Tensor) and loss.grad_fn is not None:
             self._check(self._record, loss)
-
-    @property
-    def is_sampling(self) -> bool:
-        """Whether a record at a sample step is being made."""
-        return self._record is not None
 
     def finished(self, record: Record) -> None:
         """A record is finished: what was seen is one of its values, and what still comes will be."""
@@ -103,7 +102,7 @@ class DataWatch:
 
     def close(self) -> None:
         """Let go of the model."""
-        self._record = None
+        self._record, self._output, self.is_sampling = None, None, False
         if self._tap is not None:
             self._tap.detach()
 
@@ -247,7 +246,7 @@ class DataWatch:
         if found is None:
             return
         self._outputs += 1
-        self._output = found.shape
+        self._output = found.shape, found.grad_fn
         rows, is_classes = by_class(found, self._labels)
         if rows is None:
             return
@@ -266,10 +265,12 @@ class DataWatch:
         values = _values(record)
         if "softmax_twice" not in values:
             values.update(loss_measures(loss))
-        if self._output is None or self._labels is None or "shape_mismatch" in values:
+        if self._output is None or self._labels is None:
             return
-        trap = broadcast_trap(self._output, self._labels[0])
-        values["shape_mismatch"] = 0.0 if trap is None else float(took_shape(loss, trap) or 0.0)
+        (shape, node), self._output = self._output, None
+        trap = broadcast_trap(shape, self._labels[0])
+        is_trapped = trap is not None and node is not None and is_broadcast(loss, node, trap)
+        values["shape_mismatch"] = float(is_trapped or False)
 
 
 class Pass:
@@ -297,7 +298,7 @@ class Pass:
     @property
     def is_due(self) -> bool:
         """Whether the next batch is looked at; asked for every batch, and mostly not so."""
-        return self.is_busy or self._watch._record is not None  # noqa: SLF001
+        return self.is_busy or self._watch.is_sampling
 
 
 def _values(record: Record) -> dict[str, float]:

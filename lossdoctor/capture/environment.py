@@ -20,6 +20,7 @@ from lossdoctor.capture.names import Layer
 from lossdoctor.capture.resources import accelerators
 from lossdoctor.capture.scheduler import length_of, returns
 from lossdoctor.capture.settings import momentum_of
+from lossdoctor.capture.units import units_alike
 from lossdoctor.runs.info import GroupInfo, LayerInfo, ModelInfo, OptimizerInfo, RunInfo, is_scale_invariant
 
 __all__ = ["describe", "plain", "planned_steps"]
@@ -199,6 +200,7 @@ def _model(model: nn.Module, layers: Sequence[Layer]) -> ModelInfo:
         recurrent=any(isinstance(module, nn.RNNBase | nn.RNNCellBase) for module in modules),
         attention=any(map(_is_attention, modules)),
         unsynchronized_batch_norm=any(map(_is_unsynchronized, modules)),
+        units_alike=_safely(lambda: units_alike(modules)),
     )
 
 

@@ -51,13 +51,15 @@ class Faults:
         off, (running, skip) = self.off, dynamo
 
         def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
-            if running() is not None:
-                disabled(*args, **kwargs)
-            elif instrument not in off:
+            if running() is None:
+                if off and instrument in off:
+                    return
                 try:
                     function(*args, **kwargs)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the training goes on
                     self.report(instrument, error)
+            else:
+                disabled(*args, **kwargs)
 
         guarded_from_dynamo: Callable[_P, None] = skip(guarded)  # neither traced nor compiled itself
         return guarded_from_dynamo

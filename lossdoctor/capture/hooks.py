@@ -20,7 +20,7 @@ from lossdoctor.capture.faults import Faults
 from lossdoctor.capture.measures import copies, subtract
 from lossdoctor.capture.microbatches import MicroBatches
 from lossdoctor.capture.parts import PartState, by_device
-from lossdoctor.capture.record import NO_SETTINGS, Part, Reading, Record
+from lossdoctor.capture.record import NO_SETTINGS, Part, Reading, Record, arrives_at
 from lossdoctor.capture.ring import Drain
 from lossdoctor.capture.scaler import ScalerWatch
 from lossdoctor.capture.scheduler import note_position
@@ -80,7 +80,6 @@ class OptimizerTap:
         self._groups: list[int] = []
         self._parts: list[PartState] = []
         self._find_parameters()
-        self._micro = MicroBatches(sharded=context.shards is not None)
         self._gradient_hook: RemovableHandle | None = None
         self._hooked: Tensor | None = None
         self._is_reentrant = False
@@ -88,6 +87,9 @@ class OptimizerTap:
         self._closure = False
         self._evaluations = 0
         guard, protect = context.faults.guard, context.faults.protect
+        # With several optimizers the backward pass of one leaves gradients of another's behind.
+        is_alone = context.optimizers == 1 and context.shards is None and not context.waits_for_ddp
+        self._micro = MicroBatches(sharded=context.shards is not None, guard=guard if is_alone else None)
         self._note_settings = protect("optimizer settings", self._read_settings)
         self._note_clipped = protect("clipped gradient norms", self._read_clipped)
         self._begin_sample = protect("parameter samples", self._sample)
@@ -107,6 +109,7 @@ class OptimizerTap:
             handle.remove()
         if self._gradient_hook is not None:
             self._gradient_hook.remove()
+        self._micro.close()
         for part in self._parts:
             part.before = None
 
@@ -143,7 +146,10 @@ class OptimizerTap:
             context.roll()
         context.backwards += 1
         record = context.record
-        if self._micro.saw(parameter.grad) and record.calls and not record.fired and context.optimizers == 1:
+        micro = self._micro
+        if not micro.count:  # most often
+            micro.first(parameter)
+        elif micro.saw(parameter.grad) and record.calls and not record.fired and context.optimizers == 1:
             context.drop()
         if context.waits_for_ddp:
             if not record.began:
@@ -174,7 +180,7 @@ class OptimizerTap:
             self._hook([parameter for part in self._parts for parameter in part.parameters])
             return
         if context.uses_scaler and (scale := context.scaler.scale) is not None:
-            context.drain.scalar(scale, record, _into(record, "scale"))
+            context.drain.scalar(scale, record, arrives_at(record, "scale"))
         is_last = self._in_step or self._micro.count >= self._micro.expected
         for part in self._parts:
             gradients, indexes = part.gradients()
@@ -204,14 +210,6 @@ class OptimizerTap:
         context, record = self._context, self._context.record
         self._in_step = True
         self._evaluations = 0
-        groups = self.optimizer.param_groups
-        if len(groups) != len(self._groups):
-            self._find_parameters()
-        else:
-            for group, count in zip(groups, self._groups, strict=True):
-                if len(group["params"]) != count:
-                    self._find_parameters()
-                    break
         record.attempts += 1
         if record.fired & self._bit and context.optimizers == 1:  # several steps between two calls: the last counts
             record.values.clear()
@@ -220,16 +218,24 @@ class OptimizerTap:
                 record.clipped.clear()
                 record.unchanged.clear()
         record.fired |= self._bit
-        if self._micro.count > record.micro_batches:  # noqa: PLR1730 - a call less at every step
-            record.micro_batches = self._micro.count
+        count = self._micro.count
+        if count > record.micro_batches:  # noqa: PLR1730 - a call less at every step
+            record.micro_batches = count
         context.backwards = 0
-        if not self._settings.repeats(record):
+        groups, settings = self.optimizer.param_groups, self._settings
+        if len(groups) != len(self._groups) or (
+            record.norms_due and self._groups != [len(group["params"]) for group in groups]
+        ):
+            self._find_parameters()
+        if not (record.settings or record.values) and settings.hold(groups):
+            record.settings = settings.values
+        else:
             self._note_settings(record)
         if context.uses_scaler:
             context.scaler.account()
             found = getattr(self.optimizer, "found_inf", None)
             if found is not None:
-                context.drain.scalar(found, record, _into(record, "found_inf"))
+                context.drain.scalar(found, record, arrives_at(record, "found_inf"))
         if record.norms_due and not self._closure:
             self._note_clipped(record)
         if record.samples_due:
@@ -261,6 +267,7 @@ class OptimizerTap:
 
     def _sample(self, record: Record) -> None:
         note_position(record.values, self._context.scheduler, self._context.epochs)
+        self._micro.note(record.values)
         for part in self._parts:
             part.sampled, part.indexes = part.trainable()
             if part.sampled:
@@ -284,9 +291,10 @@ class OptimizerTap:
                 if self._closure and part.is_read and record.norms_due:
                     record.unchanged.add(part.number)
                 part.versions, part.is_read = [], False
-        if not self._micro.count:  # the hooked parameter gets no gradient: notice backward passes by one that does
+        micro = self._micro
+        if not micro.count:  # the hooked parameter gets no gradient: notice backward passes by one that does
             self._hook([p for part in self._parts for p in part.parameters if p.grad is not None])
-        self._micro.stepped()
+        micro.stepped(self._hooked)
         context.backwards = 0
 
     def _find_parameters(self) -> None:
@@ -307,10 +315,3 @@ def _after_backward(callback: Callable[[], None]) -> None:
     """Have it called behind the callbacks of DDP and FSDP, which put the gradients of all ranks in place."""
     queue = Variable._execution_engine.queue_callback  # noqa: SLF001
     queue(lambda: queue(callback))
-
-
-def _into(record: Record, name: str) -> Callable[[list[float]], None]:
-    def arrived(numbers: list[float]) -> None:
-        setattr(record, name, numbers[0])
-
-    return arrived

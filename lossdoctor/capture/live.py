@@ -8,11 +8,13 @@ from typing import Any, Protocol
 import msgspec
 
 from lossdoctor.capture.rows import merged
+from lossdoctor.capture.whole import WholeNorms
 from lossdoctor.diagnosis import Diagnoser
 from lossdoctor.findings import Diagnosis, Finding
 from lossdoctor.rulebook import Rulebook
 from lossdoctor.runs.events import FindingEvent
 from lossdoctor.runs.info import RunInfo, Status, facts
+from lossdoctor.runs.ranks import without_shares
 from lossdoctor.runs.tables import Block
 
 __all__ = ["Listener", "LiveJudge"]
@@ -22,6 +24,8 @@ _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.I
 
 _REST = 500.0
 """After judging, as many times as long as it took is left to the training."""
+_FIRST = 0.02
+"""Seconds that the first judging is expected to take: the rest of ten seconds that belongs to it comes before it."""
 _TOLD_EPISODES = 3
 """Episodes of one rule that are logged; all are in the diagnosis."""
 
@@ -37,7 +41,10 @@ class Listener(Protocol):
 
 
 class LiveJudge:
-    """Judges a run while it is recorded."""
+    """Judges a run while it is recorded.
+
+    With `whole` what is added are shares of norms: they are judged when they were made whole, by `complete`.
+    """
 
     def __init__(
         self,
@@ -46,17 +53,39 @@ class LiveJudge:
         *,
         event: Callable[[FindingEvent], None],
         listener: Listener | None = None,
+        whole: WholeNorms | None = None,
     ) -> None:
-        self._info, self._listener = info, listener
+        self._info, self._listener, self._whole = info, listener, whole
+        self._shares: list[Block] = []
+        self._strips = False
         self.diagnoser = Diagnoser(rulebook, run_facts=facts(info), layers=[layer.name for layer in info.model.layers])
         self._event = event
         self._blocks: list[Block] = []
-        self._next = 0.0
+        self._next = time.perf_counter() + _REST * _FIRST
         self._told: dict[str, int] = {}
 
-    def add(self, block: Block) -> None:
+    def add(self, block: Block, *, is_whole: bool = False) -> None:
         """Take in rows, to be judged later."""
-        self._blocks.append(block)
+        if self._whole is not None and not is_whole:
+            self._shares.append(block)
+        else:
+            self._blocks.append(without_shares(block) if self._strips and not is_whole else block)
+
+    def complete(self) -> None:
+        """Make whole what was added, where it is shares. All ranks do so at the same step."""
+        if self._whole is not None:
+            shares, self._shares = self._shares, []
+            block = self._whole(merged(shares) if shares else Block())
+            if len(block.steps) or len(block.evaluations):
+                self._blocks.append(block)
+
+    def let_go(self) -> None:
+        """The other ranks' shares come no more: from now on judge what can be judged without."""
+        if self._whole is not None:
+            rest = [*self._whole.rest(), *self._shares]
+            self._whole, self._shares, self._strips = None, [], True
+            for block in rest:
+                self.add(block)
 
     @property
     def is_due(self) -> bool:
@@ -76,7 +105,7 @@ class LiveJudge:
         for finding in findings:
             self._tell(finding, step)
         ended = time.perf_counter()
-        self._next = ended + _REST * (ended - began)
+        self._next = max(self._next, ended + _REST * (ended - began))
         return findings
 
     def diagnosis(self, *, run: str, status: str, interventions: Sequence[Any], config: Mapping[str, Any]) -> Diagnosis:
@@ -89,6 +118,7 @@ class LiveJudge:
 
     def conclude(self, status: Status) -> None:
         """Say what only the whole run can tell, now that it has ended so."""
+        self.let_go()
         self.judge()
         self.diagnoser.learn(facts(msgspec.structs.replace(self._info, status=status)))
         for finding in self.diagnoser.at_the_end():

@@ -22,27 +22,28 @@ class LossWatch:
         self.is_patient = False
         """Whether losses may be read later."""
         self._changed = False
-        self._kept: list[tuple[Tensor, int, Record]] = []
+        self.kept: list[tuple[Tensor, int, Record]] = []
+        """Losses of no dimensions, in host memory, with their versions, the only sign of a change, and records."""
 
     def watch(self, loss: Tensor, record: Record) -> None:
         """Take note of a loss that is read at once."""
         if not self._changed:
             self.keep(loss, record)
-            if len(self._kept) >= _PROBATION:
-                self._changed = any(kept._version != version for kept, version, _ in self._kept)  # noqa: SLF001
+            if len(self.kept) >= _PROBATION:
+                self._changed = any(kept._version != version for kept, version, _ in self.kept)  # noqa: SLF001
                 self.is_patient = not self._changed
-                self._kept = []
+                self.kept = []
 
     def keep(self, loss: Tensor, record: Record) -> None:
         """Keep a loss of no dimensions, in host memory, to be read by `read`."""
         kept = loss.detach()
-        self._kept.append((kept, kept._version, record))  # noqa: SLF001 - the only sign of a change
+        self.kept.append((kept, kept._version, record))  # noqa: SLF001 - the only sign of a change
 
     def read(self) -> None:
         """Give the records their losses. One that was changed is lost, and ends the patience."""
-        if not self.is_patient or not self._kept:
+        if not self.is_patient or not self.kept:
             return
-        kept, self._kept = self._kept, []
+        kept, self.kept = self.kept, []
         numbers: list[float] = torch.stack([loss for loss, _, _ in kept]).double().numpy().tolist()
         for number, (loss, version, record) in zip(numbers, kept, strict=True):
             if loss._version == version:  # noqa: SLF001

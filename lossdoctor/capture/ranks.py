@@ -2,9 +2,11 @@
 
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from lossdoctor.capture.faults import Faults
-from lossdoctor.runs.info import RunInfo
+from lossdoctor.capture.scaler import ScalerWatch
+from lossdoctor.capture.shards import Shards
 from lossdoctor.runs.layout import default_run_directory
 
 __all__ = ["directory_of", "why_not_treated"]
@@ -26,8 +28,12 @@ def directory_of(run_dir: str | PathLike[str] | None, rank: int, faults: Faults)
     return directory
 
 
-def why_not_treated(info: RunInfo) -> str:
-    """Why remedies cannot be applied to this training; empty where they can."""
-    if info.world_size > 1 and info.sharded:
-        return "no process holds the whole model: what one of them changed would set its shards apart"
+def why_not_treated(shards: Shards | None, scaler: Any) -> str:
+    """Why remedies cannot be applied to a training by several processes; empty where they can."""
+    sharded = any(kind.__name__ == "ShardedGradScaler" for kind in type(scaler).__mro__)
+    if shards is not None and shards.are_flat and ScalerWatch(scaler).is_enabled and not sharded:
+        return (
+            f"{type(scaler).__name__} looks at one rank's shards only, so ranks would skip different steps; use "
+            "torch's ShardedGradScaler with FullyShardedDataParallel"
+        )
     return ""

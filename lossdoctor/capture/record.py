@@ -1,7 +1,7 @@
 """Records: what was measured around one optimizer step, and the rows made of it once all its numbers have arrived."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -12,7 +12,7 @@ from lossdoctor.capture.probe import Probe
 from lossdoctor.capture.scaler import clipped_while_scaled
 from lossdoctor.runs.tables import Column
 
-__all__ = ["NO_SETTINGS", "EvaluationRecord", "Part", "Reading", "Record", "complete", "layer_row", "mean_of"]
+__all__ = ["NO_SETTINGS", "EvaluationRecord", "LayerRows", "Part", "Reading", "Record", "complete", "mean_of"]
 
 
 NO_SETTINGS: Mapping[str, float] = MappingProxyType({})
@@ -20,6 +20,9 @@ NO_SETTINGS: Mapping[str, float] = MappingProxyType({})
 _NOTHING: dict[int, "Reading"] = {}
 _NOBODY: set[int] = set()
 """Shared by all records that do not measure; never written to."""
+
+_BAD_GRADIENT_ROWS = 16
+"""Layer rows written in a row for gradients that are not finite: the first says where it began."""
 
 _CLIPPED = 0.999
 """Beyond what rounding does to a norm that is read twice."""
@@ -106,11 +109,15 @@ class Record:
         self.values: dict[str, float] = {}
         """What is written as it is."""
         if norms_due:
-            self.norms_due = True
-            self.unclipped, self.clipped, self.unchanged = {}, {}, set()
+            self.measure_norms()
         if samples_due:
             self.samples_due = True
             self.parameters, self.updates = {}, {}
+
+    def measure_norms(self) -> None:
+        """Have gradient norms measured at this step."""
+        self.norms_due = True
+        self.unclipped, self.clipped, self.unchanged = {}, {}, set()
 
     def drop(self) -> None:
         """Forget what was reported so far: no part of it is in the gradient of this step."""
@@ -127,6 +134,15 @@ class Record:
         return self.means.setdefault(name, [])
 
 
+def arrives_at(record: Record, name: str) -> Callable[[list[float]], None]:
+    """What puts the first of the numbers that arrive into an attribute of the record."""
+
+    def arrived(numbers: list[float]) -> None:
+        setattr(record, name, numbers[0])
+
+    return arrived
+
+
 @dataclass(slots=True)
 class EvaluationRecord:
     """One validation."""
@@ -141,8 +157,10 @@ class EvaluationRecord:
 def complete(record: Record, *, uses_scaler: bool, several_losses: bool = False) -> None:
     """Work out what follows from the numbers of a record, once they have all arrived, into its `values`."""
     values = record.values
-    for name, value in record.settings.items():
-        values.setdefault(name, value)
+    if record.settings and (record.probe is not None or (values and not values.keys().isdisjoint(record.settings))):
+        for name, value in record.settings.items():
+            values.setdefault(name, value)
+        record.settings = NO_SETTINGS
     if not (record.norms_due or record.means or record.dropped or uses_scaler):
         return  # most steps
     for losses in record.dropped or ():
@@ -218,10 +236,24 @@ def _total(readings: Iterable[Reading], scale: float) -> float | None:
     return totals[0] if len(totals) == 1 else math.hypot(*totals)
 
 
-def layer_row(record: Record, parts: Sequence[Part], layers: int) -> dict[str, Column]:
-    """The row of the layer table: for each signal a column over the layers, shape (layers,), float64."""
-    with np.errstate(all="ignore"):  # what is infinite or NaN is recorded as that
-        return _layer_row(record, parts, layers)
+class LayerRows:
+    """Which records get a row in the layer table: those of sample steps, and some whose gradients are not finite."""
+
+    def __init__(self, parts: Sequence[Part], layers: int) -> None:
+        self._parts, self._layers = parts, layers
+        self._bad = 0
+        """Records in a row with gradients that are not finite."""
+
+    def row(self, record: Record, seen: Mapping[str, Column]) -> dict[str, Column]:
+        """Each signal's column over the layers, shape (layers,), float64, and what else was `seen`; may be empty."""
+        if not (record.norms_due or self._bad):
+            return {}
+        self._bad = 0 if math.isfinite(record.values.get("grad_norm", 0.0)) else self._bad + 1
+        if not (record.parameters or 0 < self._bad <= _BAD_GRADIENT_ROWS):
+            return {}
+        with np.errstate(all="ignore"):  # what is infinite or NaN is recorded as that
+            row = _layer_row(record, self._parts, self._layers) if self._layers else {}
+        return row | dict(seen)
 
 
 def _layer_row(record: Record, parts: Sequence[Part], layers: int) -> dict[str, Column]:

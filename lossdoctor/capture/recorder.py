@@ -15,7 +15,7 @@ from lossdoctor.capture.hooks import OptimizerTap, TapContext
 from lossdoctor.capture.instruments import Instruments
 from lossdoctor.capture.losses import LossWatch
 from lossdoctor.capture.names import Layer
-from lossdoctor.capture.record import EvaluationRecord, Record, complete, layer_row
+from lossdoctor.capture.record import EvaluationRecord, LayerRows, Record, complete
 from lossdoctor.capture.reported import IdleCalls, one_number
 from lossdoctor.capture.resources import ResourceSampler, accelerators
 from lossdoctor.capture.ring import host_number
@@ -26,9 +26,6 @@ from lossdoctor.capture.shards import Shards
 from lossdoctor.capture.timing import StopWatch
 
 __all__ = ["Recorder"]
-
-_BAD_GRADIENT_ROWS = 16
-"""Layer rows written in a row for gradients that are not finite: the first says where it began."""
 
 
 class Recorder:
@@ -58,12 +55,10 @@ class Recorder:
         self.saw_non_finite_loss = False
         """Whether a loss became NaN or infinite since this was last set to False."""
         self.resources: ResourceSampler | None = None
-        self._optimizers = optimizers
-        self._losses = LossWatch()
-        self._reads_at_once = reads_at_once
+        self._optimizers, self._faults = optimizers, faults
+        self._losses, self._reads_at_once = LossWatch(), reads_at_once
         self.last_loss_is_finite: bool | None = None
         """Whether the last loss that was read was finite; None if none was."""
-        self._faults = faults
         self._scaler = ScalerWatch(scaler)
         self._context = TapContext(self._scaler, faults, optimizers=len(optimizers), shards=shards, scheduler=scheduler)
         self._context.roll, self._context.drop = self._roll, self._drop
@@ -71,7 +66,7 @@ class Recorder:
         self.data = DataWatch(model, self._context)
         drain = self._context.drain
         self.instruments = None if model is None else Instruments(model, layers, optimizers, drain, faults)
-        self._layers = len(layers)
+        self._layer_rows = LayerRows(self._context.parts, len(layers))
         layer_numbers = {id(parameter): at for at, layer in enumerate(layers) for parameter in layer.parameters}
         self._taps: list[OptimizerTap] = []
         groups = 0
@@ -79,27 +74,23 @@ class Recorder:
             tap = OptimizerTap(number, optimizer, self._context, layers=layer_numbers, first_group=groups)
             self._taps.append(tap)
             groups += len(optimizer.param_groups)
-        self._sample_steps = SampleSteps()
-        self._looks_inside = Sparse()
-        self._row = 0
-        self._sample_row = 0
-        self._sample_pending = False
+        self._sample_steps, self._looks_inside = SampleSteps(), Sparse()
+        self._row = self._sample_row = 0
+        self._sample_pending, self._is_finite = False, True
         self._queue: deque[Record | EvaluationRecord] = deque()
-        self._bad_rows = 0
-        self._is_finite = True
-        self._idle = IdleCalls(faults, is_stepless=not optimizers)
+        self._idle = IdleCalls(faults, optimizers)
         self._multipliers: Sequence[float] = ()
         self._open()
 
     def watch_resources(self) -> None:
         """Begin to record memory and utilization, once a second, from a thread of its own."""
-        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
-        devices = accelerators([parameter for group in groups for parameter in group["params"]])
-        self.resources = ResourceSampler(devices, self._faults)
+        groups = [group["params"] for optimizer in self._optimizers for group in optimizer.param_groups]
+        self.resources = ResourceSampler(accelerators([one for group in groups for one in group]), self._faults)
 
     def close(self) -> None:
         """Finish the last record if the loop reported it, wait for its numbers, take out every hook."""
         record = self._context.record
+        self._idle.evaluated()
         if record.calls and (record.fired or self._idle.is_stepless):
             self._finish(record, self._multipliers)
         self.collect(lag=0)
@@ -120,14 +111,15 @@ class Recorder:
         tokens: float | None = None,
         metrics: Mapping[str, Any] | None = None,
         multipliers: Sequence[float] = (),
-    ) -> None:
-        """Take in one call of monitor.step. It finishes a record if an optimizer stepped, or was skipped, since."""
+    ) -> bool:
+        """Take in a call of monitor.step; whether it finishes a record: an optimizer stepped, or was skipped, since."""
         context = self._context
         record = context.record
         skipped = not record.fired and context.uses_scaler and self._scaler.attempted()
         record.calls += 1
         if type(loss) is Tensor and self._losses.is_patient and loss.is_cpu and not loss.ndim:
-            self._losses.keep(loss, record)
+            kept = loss.detach()
+            self._losses.kept.append((kept, kept._version, record))  # noqa: SLF001 - as its keep(), without the call
         elif isinstance(loss, Mapping):
             for name, value in loss.items():
                 self._note(record, f"train_loss_{name}", value)
@@ -145,15 +137,17 @@ class Recorder:
         if record.fired or skipped:
             record.skipped = skipped
             self._finish(record, multipliers)
-            return
-        if not self._idle.is_stepless:
+            return True
+        if self._optimizers:
             self._idle.called(had_backward=context.backwards > 0)
             context.backwards = 0
         if self._idle.is_stepless:
             self._finish(record, multipliers)
+        return self._idle.is_stepless
 
     def evaluated(self, loss: Any, metrics: Mapping[str, Any]) -> None:
         """Take in one validation, after the last finished step."""
+        self._idle.evaluated()
         if self._context.record.calls:
             self._roll()
         record = EvaluationRecord(float(self.step), time.time())
@@ -221,25 +215,30 @@ class Recorder:
     def _roll(self) -> None:
         """Finish the record where the loop reports its loss before the optimizer steps."""
         record = self._context.record
-        if record.fired:
-            self._finish(record, self._multipliers)
-        elif self._context.uses_scaler and self._scaler.attempted():
+        if not record.fired and self._context.uses_scaler and self._scaler.attempted():
             record.skipped = True
+        if record.fired or record.skipped:
             self._finish(record, self._multipliers)
 
     def _drop(self) -> None:
+        self._idle.dropped()
         self._losses.read()  # losses read later would not be known from those of the coming micro-batches
         self._context.record.drop()
 
     def _finish(self, record: Record, multipliers: Sequence[float] = ()) -> None:
         context = self._context
-        if self._idle.is_counting and (record.fired or record.skipped):
-            self._idle.stepped()
-        self.step += record.attempts if record.attempts and len(self._taps) == 1 else 1
-        record.step, record.time = self.step, time.time()
-        if record.began > self.watch.since > -math.inf:
-            record.values["time_to_backward"] = record.began - self.watch.since
-        record.step_time = self.watch.lap(record.values)
+        if self._idle.is_counting:
+            self._idle.finished(record.values, stepped=bool(record.fired) or record.skipped)
+        self.step += record.attempts if record.attempts > 1 and len(self._taps) == 1 else 1
+        record.step, record.time, watch = self.step, time.time(), self.watch
+        if record.began and record.began > watch.since > -math.inf:
+            record.values["time_to_backward"] = record.began - watch.since
+        if watch.is_plain:  # most often; without the call
+            now = time.perf_counter()
+            record.step_time = watch.step_time = now - watch.since
+            watch.since = now
+        else:
+            record.step_time = watch.lap(record.values)
         if record.fired:
             self._sample_pending = False
             if multipliers:
@@ -250,21 +249,31 @@ class Recorder:
                 tap.skipped()
         if self.resources is not None and self.resources.fresh:
             self.resources.attach(record.values)
-        if context.uses_scaler:
-            self._scaler.settle()
-        if not self.cadence.settled:
-            if record.step_time is not None:
-                self.cadence.add(record.step_time, context.norm_seconds)
-            context.norm_seconds = 0.0
-        if record.samples_due or record.sampled:
-            self.data.finished(record)
-        if record.probe is not None and self.instruments is not None:
-            self.instruments.finished(record)
+        if context.uses_scaler or not self.cadence.settled or record.samples_due or record.sampled or record.probe:
+            self._settle(record)
         self._is_finite = self.last_loss_is_finite is not False
         self._row += 1
         self._queue.append(record)
         self._multipliers = multipliers
-        self._open()
+        if self._row >= self._sample_row or self._sample_pending or (self.instruments and self.instruments.compares):
+            self._open()
+            return
+        context.record = following = Record.__new__(Record)  # most often; as _open() does, without the calls
+        following.losses, following.values = [], {}
+        if self.step % self.cadence.every == 0 or not self._is_finite:
+            following.measure_norms()
+
+    def _settle(self, record: Record) -> None:
+        """What the end of a record means to all who do something at few of them."""
+        if self._context.uses_scaler:
+            self._scaler.settle()
+        if not self.cadence.settled:
+            self.cadence.add(record.step_time, self._context.norm_seconds)
+            self._context.norm_seconds = 0.0
+        if record.samples_due or record.sampled:
+            self.data.finished(record)
+        if record.probe is not None and self.instruments is not None:
+            self.instruments.finished(record)
 
     def _pump(self) -> None:
         """Make rows of the records whose numbers have all arrived, in order."""
@@ -274,25 +283,16 @@ class Recorder:
             if isinstance(record, Record):
                 self._complete(record)
             else:
-                values = {name: numbers[0] for name, numbers in record.values.items() if numbers}
-                if values:
-                    self.rows.evaluations.append({"step": record.step, "time": record.time, **values})
+                self.rows.evaluated(record)
 
     def _complete(self, record: Record) -> None:
         complete(record, uses_scaler=self._context.uses_scaler, several_losses=len(self._taps) > 1)
         self.rows.steps.append(record)
         if self._losses.is_patient and record.losses:
             self._judge_loss(record.losses[-1])
-        seen = self.instruments.completed(record, self._context.parts) if self.instruments else {}
-        if not (record.norms_due or self._bad_rows):
-            return
-        norm = record.values.get("grad_norm", 0.0)
-        self._bad_rows = 0 if math.isfinite(norm) else self._bad_rows + 1
-        if record.parameters or 0 < self._bad_rows <= _BAD_GRADIENT_ROWS:
-            layers = layer_row(record, self._context.parts, self._layers) if self._layers else {}
-            layers |= seen
-            if layers:
-                self.rows.layers.append((record.step, record.time, layers))
+        seen = {} if record.probe is None else self.instruments.completed(record, self._context.parts)  # type: ignore[union-attr]
+        if layers := self._layer_rows.row(record, seen):
+            self.rows.layers.append((record.step, record.time, layers))
 
     # -- numbers
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossdoctor.capture.record import Record, mean_of
+from lossdoctor.capture.record import EvaluationRecord, Record, mean_of
 from lossdoctor.runs.tables import Block, Column, Table
 
 __all__ = ["Rows", "merged"]
@@ -39,6 +39,12 @@ class Rows:
     def __bool__(self) -> bool:
         return bool(self.steps or self.evaluations or self.layers)
 
+    def evaluated(self, record: EvaluationRecord) -> None:
+        """Take in an evaluation of which anything is known."""
+        values = {name: numbers[0] for name, numbers in record.values.items() if numbers}
+        if values:
+            self.evaluations.append({"step": record.step, "time": record.time, **values})
+
     def take(self) -> Block:
         """All rows as a block; none are left. A column that was ever seen stays in every later block of its kind."""
         with np.errstate(all="ignore"):  # a value beyond float32 is stored as infinite
@@ -59,7 +65,7 @@ class Rows:
             values = list(map(get, records))
             if values.count(None) < len(values):
                 columns[name] = _column(values, name)
-        found: dict[str, tuple[list[int], list[float]]] = {}
+        found = _settings(records)
         for at, record in enumerate(records):
             for name, value in record.values.items():
                 if name not in found:
@@ -92,6 +98,22 @@ class Rows:
         return list(names)
 
 
+def _settings(records: list[Record]) -> dict[str, tuple[list[int], list[float]]]:
+    """By name: the rows that have a setting, and its values. Most records share theirs with the one before."""
+    found: dict[str, tuple[list[int], list[float]]] = {}
+    start, count = 0, len(records)
+    while start < count:
+        settings, stop = records[start].settings, start + 1
+        while stop < count and records[stop].settings is settings:
+            stop += 1
+        for name, value in settings.items():
+            rows, numbers = found.setdefault(name, ([], []))
+            rows.extend(range(start, stop))
+            numbers.extend([value] * (stop - start))
+        start = stop
+    return found
+
+
 def merged(blocks: Sequence[Block]) -> Block:
     """Consecutive blocks as one."""
     if len(blocks) == 1:
@@ -104,11 +126,11 @@ def merged(blocks: Sequence[Block]) -> Block:
 
 
 def _scattered(rows: list[int], numbers: npt.NDArray[np.float64], length: int) -> Column:
-    """A column of `length` with these numbers at these rows."""
-    if len(rows) == length:
-        return Column(numbers.astype(np.float32))
+    """A column of `length` with these numbers at these rows, in any order."""
     values = np.full(length, np.nan, dtype=np.float32)
     values[rows] = numbers
+    if len(rows) == length:
+        return Column(values)
     observed = np.zeros(length, dtype=np.bool_)
     observed[rows] = True
     return Column(values, observed)

@@ -73,8 +73,10 @@ class Cadence:
         self._costs: list[float] = []
         self._steps: list[float] = []
 
-    def add(self, step_time: float, cost: float) -> None:
-        """Take in a step of `step_time` seconds in which gradient norms took `cost` seconds."""
+    def add(self, step_time: float | None, cost: float) -> None:
+        """Take in a step of `step_time` seconds, if that is known, in which gradient norms took `cost` seconds."""
+        if step_time is None:
+            return
         self._costs.append(cost)
         self._steps.append(step_time)
         if len(self._steps) < _CALIBRATION_STEPS:

@@ -101,9 +101,7 @@ class Session:
         recorder, doctor = self.recorder, self.doctor
         if recorder.data.is_sampling:
             recorder.data.reported(loss)
-        before = recorder.step
-        recorder.report(loss, samples, tokens, metrics, doctor.multipliers if doctor else ())
-        if recorder.step == before:
+        if not recorder.report(loss, samples, tokens, metrics, doctor.multipliers if doctor else ()):
             return
         if doctor:
             self._treat("step")
@@ -191,6 +189,8 @@ class Session:
             doctor, self.doctor = self.doctor, None
             if doctor:
                 self._faults.protect("the end of the remedies", doctor.close)(crashed=True)
+            if self.judge:
+                self.judge.let_go()
             raise
 
     def _treat_now(self, occasion: str) -> None:
@@ -213,7 +213,9 @@ class Session:
             doctor.evaluated(step, values)
             if self._is_one_of_several:
                 return  # the others may not evaluate, or at other steps
-        self.flush(at_once=True, lag=lag)
+        self.flush(lag=lag)
+        self.judge.complete()
+        self._judging()
         findings, self._untreated = self._untreated, []
         doctor.act(findings, step)
         doctor.settle(self.judge.diagnoser, step)
@@ -240,7 +242,7 @@ class Session:
         if self._make_judge and self.writer.fault is None:
             self.judge = self._make_judge()
             for block in read_run(self.writer.directory).blocks():
-                self.judge.add(block)
+                self.judge.add(block, is_whole=True)
             self._judging()
 
     def close(self, status: Status = "finished", *, mark: tuple[str, str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """The optimizer's settings in force: learning rate, momentum or beta1, beta2, weight decay."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from torch import Tensor
@@ -24,19 +25,24 @@ class SettingsReader:
     def __init__(self, optimizer: Optimizer, *, first_group: int) -> None:
         self._optimizer = optimizer
         self._first_group = first_group
-        self._seen: list[tuple[Any, Any, Any, Any]] = []
-        """What the groups held when `_values` was made; empty where it may change without being replaced."""
+        self._seen: list[Any] = []
+        """What was picked from the groups when `values` was made; empty where it may change without being replaced."""
         self._known: list[tuple[Any, Any, Any, Any]] = []
-        self._values: dict[str, float] = {}
+        self.values: dict[str, float] = {}
+        """The settings that were noted last."""
+        self._pick: Callable[[dict[str, Any]], Any] = _nothing
+        """What of a group has to be as it was for `values` to hold."""
 
     def read(self, record: Record, drain: Drain, *, several: bool) -> None:
         """Note the largest of each setting over the groups; with `several` groups each learning rate too."""
-        if not self.repeats(record):
+        if not (record.settings or record.values) and self.hold(self._optimizer.param_groups):
+            record.settings = self.values
+        else:
             self._read(record, drain, several=several)
 
     def _read(self, record: Record, drain: Drain, *, several: bool) -> None:
-        if not self._is_as_seen():
-            groups = self._optimizer.param_groups
+        groups = self._optimizer.param_groups
+        if not self.hold(groups):
             found = [
                 (group.get("lr"), momentum_of(group), _beta2_of(group), group.get("weight_decay")) for group in groups
             ]
@@ -45,40 +51,28 @@ class SettingsReader:
                 self._note_all(found, record.values, record, drain, several=several)
                 return
             if found != self._known:
-                self._values = {}
-                self._note_all(found, self._values, record, drain, several=several)
+                self.values = {}
+                self._note_all(found, self.values, record, drain, several=several)
                 self._known = found
             if not any(isinstance(group.get("betas"), list) for group in groups):
-                self._seen = [tuple(map(group.get, _SETTINGS)) for group in groups]  # type: ignore[misc]
+                self._pick = _picker(groups)
+                self._seen = list(map(self._pick, groups))
         values = record.values
         if record.settings:  # of another optimizer
             values.update(record.settings)
         if values:
             record.settings = NO_SETTINGS
-            for name, value in self._values.items():
+            for name, value in self.values.items():
                 _note(values, name, value, record, drain)
         else:
-            record.settings = self._values
+            record.settings = self.values
 
-    def repeats(self, record: Record) -> bool:
-        """Note the settings of the step before, if nothing has changed. Most steps end here."""
-        if record.settings or record.values or not self._is_as_seen():
+    def hold(self, groups: list[dict[str, Any]]) -> bool:
+        """Whether every group holds what it held before. Asked at every step, and mostly so."""
+        try:
+            return bool(list(map(self._pick, groups)) == self._seen)
+        except (KeyError, RuntimeError):  # a setting is gone, or a tensor without numbers now
             return False
-        record.settings = self._values
-        return True
-
-    def _is_as_seen(self) -> bool:
-        """Whether every group holds the very objects that it held before."""
-        groups, seen = self._optimizer.param_groups, self._seen
-        if len(groups) != len(seen):
-            return False
-        for group, (rate, betas, momentum, decay) in zip(groups, seen, strict=True):
-            get = group.get
-            if get("lr") is not rate or get("betas") is not betas:
-                return False
-            if get("momentum") is not momentum or get("weight_decay") is not decay:
-                return False
-        return True
 
     def _note_all(
         self,
@@ -96,6 +90,18 @@ class SettingsReader:
             _note(values, "momentum", momentum, record, drain)
             _note(values, "beta2", beta2, record, drain)
             _note(values, "weight_decay", decay, record, drain)
+
+
+def _nothing(_: dict[str, Any]) -> None:
+    return None
+
+
+def _picker(groups: Sequence[dict[str, Any]]) -> Callable[[dict[str, Any]], Any]:
+    """What takes the settings out of a group: in one call, where all groups have the same."""
+    names = [name for name in _SETTINGS if all(name in group for group in groups)]
+    if not names or any(name in group for name in _SETTINGS if name not in names for group in groups):
+        return lambda group: tuple(map(group.get, _SETTINGS))
+    return itemgetter(*names)
 
 
 def momentum_of(group: dict[str, Any]) -> Any:

@@ -7,19 +7,19 @@ the sum would count it as often. No rank has to ask another.
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Shards"]
+__all__ = ["Shards", "clip_grad_norm_"]
 
 
 class Shards:
     """What is known about the shards of a model."""
 
-    def __init__(self, flat: dict[int, Any], world_size: int) -> None:
+    def __init__(self, flat: Mapping[int, Any], world_size: int) -> None:
         self._flat = flat
         """FSDP1's handles by the id of their flat parameter and of the parameters in it."""
         self._world_size = world_size
@@ -38,6 +38,11 @@ class Shards:
             inside = getattr(handle.flat_param, "_params", None) or ()
             flat |= {id(parameter): handle for parameter in (handle.flat_param, *inside)}
         return cls(flat, torch.distributed.get_world_size())
+
+    @property
+    def are_flat(self) -> bool:
+        """Whether there are flat parameters, as FSDP1 makes them."""
+        return bool(self._flat)
 
     def shares(self, parameters: Sequence[Tensor]) -> list[float]:
         """What the norm of each parameter, as this process holds it, is multiplied by."""
@@ -60,10 +65,25 @@ class Shards:
         return float(math.prod(mesh.size(at) for at, placement in enumerate(placements) if placement.is_replicate()))
 
 
+def clip_grad_norm_(model: nn.Module, max_norm: float, norm_type: float) -> Tensor:
+    """Clip the gradients of a model as torch does, by the norm of all shards: FSDP1 has a function of its own."""
+    inner = getattr(model, "_orig_mod", model)
+    kind = _first_generation()
+    if kind is not None and isinstance(inner, kind):
+        norm: Tensor = inner.clip_grad_norm_(max_norm, norm_type)
+        return norm
+    return torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm, norm_type)
+
+
+def _first_generation() -> Any:
+    """FSDP1's class; None where nobody can have wrapped a model by it."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # who wraps a model has imported it
+    return getattr(fsdp, "FullyShardedDataParallel", None)
+
+
 def _handles(model: nn.Module) -> Iterator[Any]:
     """FSDP1's handles, one for each flat parameter."""
-    fsdp = sys.modules.get("torch.distributed.fsdp")  # who wraps a model has imported it
-    kind = getattr(fsdp, "FullyShardedDataParallel", None)
+    kind = _first_generation()
     if kind is not None:
         for module in model.modules():
             if isinstance(module, kind) and getattr(module, "_handle", None) is not None:

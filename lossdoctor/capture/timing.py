@@ -24,13 +24,15 @@ class StopWatch:
         """Seconds between the two previous records."""
         self._wait = 0.0
         self._is_waiting_known = False
+        self.is_plain = False
+        """Whether a lap is nothing but a look at the clock."""
         self.batch_size: int | None = None
         """Samples of the batches fetched since the previous record, as far as their shapes tell."""
 
     def waited(self, seconds: float, samples: int | None) -> None:
         """Count a fetch of a batch of `samples`."""
         self._wait += seconds
-        self._is_waiting_known = True
+        self._is_waiting_known, self.is_plain = True, False
         if samples is not None:
             self.batch_size = (self.batch_size or 0) + samples
 
@@ -44,6 +46,7 @@ class StopWatch:
             self.batch_size = None
         if since == -math.inf:
             return None
+        self.is_plain = not self._is_waiting_known
         step_time = self.step_time = now - since
         return step_time
 

@@ -32,7 +32,8 @@ class LoopClipping:
 class Patient:
     """The training under treatment, as far as actions may touch it. `stopped` is what `should_stop` says.
 
-    `spread` is called when weights were put back: where several processes train one model, it makes them equal.
+    Where several processes train one model, `agree` says whether an act took place on all of them (each asks it after
+    each act), and `spread` is called when weights were put back: it makes replicas equal.
     """
 
     knobs: Sequence[OptimizerKnobs]
@@ -40,6 +41,7 @@ class Patient:
     scaler: GradScaler | None = None
     clipping: LoopClipping = field(default_factory=LoopClipping)
     stopped: bool = False
+    agree: Callable[[bool], bool] = lambda done: done
     spread: Callable[[], None] = lambda: None
 
 

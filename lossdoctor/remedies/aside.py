@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from lossdoctor.remedies.copies import Saved, copied, fresh
 from lossdoctor.remedies.snapshots import Snapshots
@@ -20,8 +21,9 @@ __all__ = ["Aside"]
 class Aside:
     """The state of a training as it is now; `restore` puts it back, as often as one likes.
 
-    Parameters, buffers, gradients, training mode, the optimizers' state and groups, the scaler's scale, schedulers, the
-    global generators of torch, numpy and random, and the generators that `loaders` shuffle by.
+    Parameters, buffers, gradients, training mode, the optimizers' state and groups, the scaler's scale, schedulers,
+    what `also` objects say is theirs, the global generators of torch, numpy and random, and the generators that
+    `loaders` shuffle by.
     """
 
     def __init__(
@@ -31,10 +33,13 @@ class Aside:
         *,
         scaler: GradScaler | None = None,
         schedulers: Sequence[Any] = (),
+        also: Sequence[Any] = (),
         loaders: Sequence[Any] = (),
     ) -> None:
-        self._model, self._optimizers, self._schedulers = model, optimizers, schedulers
-        self._snapshots = Snapshots(model, optimizers, scaler=scaler)
+        plans = [one for one in also if isinstance(one, LRScheduler)]  # a snapshot would refuse them
+        also = [one for one in also if not isinstance(one, LRScheduler)]
+        self._model, self._optimizers, self._schedulers = model, optimizers, [*schedulers, *plans]
+        self._snapshots = Snapshots(model, optimizers, scaler=scaler, also=also)
         self._snapshot = self._snapshots.copy(0.0)
         self._gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
         for parameter, _ in self._gradients:
@@ -44,7 +49,7 @@ class Aside:
             [{name: copied(value) for name, value in group.items() if name != "params"} for group in one.param_groups]
             for one in optimizers
         ]
-        self._plans = [copied(scheduler.state_dict()) for scheduler in schedulers]
+        self._plans = [copied(scheduler.state_dict()) for scheduler in self._schedulers]
         self._generators = list(_generators(loaders))
         self._random = self._random_states()
 

@@ -35,12 +35,17 @@ class BestWeights:
         value = values.get(self._policy.best_by, math.nan)
         self._latest = Best(step, value)
         if math.isfinite(value) and (self.best is None or self._policy.is_better(value, self.best.value)):
-            self.adopt(step, value)
+            self._note(step, value, is_kept=self._snapshots.take_best(step, value))
 
     def adopt(self, step: float, value: float) -> None:
-        """Keep the weights as the best, if they are finite."""
-        if self._snapshots.take_best(step, value):
+        """Keep the weights as the best, if they are finite, as rank 0 has found them to be."""
+        self._note(step, value, is_kept=self._snapshots.adopt_best(step, value))
+
+    def _note(self, step: float, value: float, *, is_kept: bool) -> None:
+        if is_kept:
             self.best = Best(step, value, self._policy.best_by)
+        elif self._snapshots.best is None:  # those that were the best had to go
+            self.best = None
 
     def why_to_be_left(self, step: float, ill: Mapping[str, Finding]) -> str | None:
         """Why a run that ends after `step` with findings that go on should be left with its best weights; None if not.

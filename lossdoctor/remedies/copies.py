@@ -1,12 +1,17 @@
 """Copies of nested state: tensors in dictionaries, lists and tuples, as optimizers keep them; no deepcopy."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-__all__ = ["Saved", "copied", "fresh", "leaves", "put_back", "size_of"]
+from lossdoctor.remedies.holding import local
+
+__all__ = ["Keep", "Saved", "copied", "fresh", "in_memory", "leaves", "put_back", "size_of"]
+
+Keep: TypeAlias = Callable[[Tensor], Tensor]
+"""Makes a copy that the host can read, of a tensor anywhere."""
 
 
 class Saved(NamedTuple):
@@ -14,20 +19,28 @@ class Saved(NamedTuple):
 
     values: Tensor
     device: torch.device
+    whole: Callable[[Tensor], Tensor] | None = None
+    """Makes a DTensor of a shard; None where it was a plain tensor."""
 
 
-def copied(value: Any) -> Any:
-    """A copy in host memory that shares no tensor. Containers are rebuilt, other values are shared."""
+def in_memory(tensor: Tensor) -> Tensor:
+    """A copy in host memory."""
+    if tensor.is_cuda:  # pinned: the copy runs beside the training, before the next update on the same stream
+        host = torch.empty_like(tensor, device="cpu", pin_memory=True)
+        return host.copy_(tensor, non_blocking=True)
+    return tensor.clone()
+
+
+def copied(value: Any, keep: Keep = in_memory) -> Any:
+    """A copy that shares no tensor: `keep` makes those of tensors. Containers are rebuilt, other values are shared."""
     if isinstance(value, Tensor):
         tensor = value.detach()
-        if tensor.is_cuda:  # pinned: the copy runs beside the training, before the next update on the same stream
-            host = torch.empty_like(tensor, device="cpu", pin_memory=True)
-            return Saved(host.copy_(tensor, non_blocking=True), tensor.device)
-        return Saved(tensor.clone(), tensor.device)
+        shard = local(tensor)
+        return Saved(keep(shard), shard.device, None if shard is tensor else _joining(tensor))
     if isinstance(value, dict):
-        return {key: copied(item) for key, item in value.items()}
+        return {key: copied(item, keep) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        items = [copied(item) for item in value]
+        items = [copied(item, keep) for item in value]
         return items if isinstance(value, list) else tuple(items)
     return value
 
@@ -35,7 +48,8 @@ def copied(value: Any) -> Any:
 def fresh(saved: Any) -> Any:
     """New values from a copy, on the devices of the originals; the copy stays untouched."""
     if isinstance(saved, Saved):
-        return saved.values.to(saved.device, copy=True)
+        values = saved.values.to(saved.device, copy=True)
+        return values if saved.whole is None else saved.whole(values)
     if isinstance(saved, dict):
         return {key: fresh(item) for key, item in saved.items()}
     if isinstance(saved, (list, tuple)):
@@ -47,8 +61,10 @@ def fresh(saved: Any) -> Any:
 def put_back(live: Any, saved: Any) -> Any:
     """The saved value, written into the live one where that is possible: compiled code holds on to these tensors."""
     if isinstance(saved, Saved):
-        if isinstance(live, Tensor) and live.shape == saved.values.shape and live.dtype == saved.values.dtype:
-            return live.copy_(saved.values, non_blocking=True)
+        here = local(live) if isinstance(live, Tensor) else None
+        if here is not None and here.shape == saved.values.shape and here.dtype == saved.values.dtype:
+            here.copy_(saved.values, non_blocking=True)
+            return live
         return fresh(saved)
     if isinstance(saved, dict) and isinstance(live, dict):
         for key in live.keys() - saved.keys():
@@ -60,6 +76,19 @@ def put_back(live: Any, saved: Any) -> Any:
         live[:] = [put_back(old, item) for old, item in zip(live, saved, strict=True)]
         return live
     return fresh(saved)
+
+
+def _joining(like: Any) -> Callable[[Tensor], Tensor]:
+    """What makes a shard a DTensor like this one, without keeping its values."""
+    mesh, placements, shape, stride = like.device_mesh, like.placements, like.shape, like.stride()
+
+    def join(shard: Tensor) -> Tensor:
+        from torch.distributed.tensor import DTensor  # noqa: PLC0415 - only where there are any
+
+        whole: Tensor = DTensor.from_local(shard, mesh, placements, run_check=False, shape=shape, stride=stride)
+        return whole
+
+    return join
 
 
 def size_of(saved: Any) -> int:

@@ -1,8 +1,9 @@
 """One training by several processes: every rank does the same thing at the same step, as rank 0 finds.
 
 Each rank has a Remediator of its own, and all go through the same states, because they are told the same: what rank
-0's judge says, at fixed steps, and flags of gradients that were reduced before. Where weights are put back, they are
-then sent from rank 0 to all, so that replicas are equal beyond doubt.
+0's judge says, at fixed steps, and whether gradients are finite. Replicas see that alike, as their gradients were
+reduced before; ranks with shards add up their flags (see `exchange`). Where weights are put back, replicas are sent
+those of rank 0, so that they are equal beyond doubt; of shards each rank puts back its own, of the same step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,8 @@ import msgspec
 
 from lossdoctor.findings import Finding
 from lossdoctor.judging import Standing
-from lossdoctor.remedies.agreement import Agreement
+from lossdoctor.remedies.company import Company
+from lossdoctor.remedies.exchange import LeftError
 from lossdoctor.remedies.remediator import Remediator
 from lossdoctor.remedies.treatments import Judge
 
@@ -65,8 +67,8 @@ class _Hearsay:
 class Ensemble:
     """Stands where a Remediator would, on every rank. Call `act` and `settle` at the same steps on all of them."""
 
-    def __init__(self, remediator: Remediator, agreement: Agreement) -> None:
-        self._remediator, self._agreement = remediator, agreement
+    def __init__(self, remediator: Remediator, company: Company) -> None:
+        self._remediator, self._company, self._agreement = remediator, company, company.agreement
         self._findings: list[Finding] = []
         self._best: tuple[float, float] | None = None
 
@@ -76,12 +78,20 @@ class Ensemble:
         return self._remediator.multipliers
 
     def after_step(self, step: float, *, finite: bool | None) -> None:  # noqa: ARG002 - another rank's loss may be finite
-        """An optimizer step is over. Gradients tell all ranks alike whether it was finite; a rank's loss does not."""
+        """An optimizer step is over. Gradients tell all ranks alike whether it was finite; a rank's loss does not.
+
+        Raises LeftError where a rank has left, on all ranks with shards after the same step.
+        """
+        if self._company.is_over:
+            raise LeftError
         self._remediator.after_step(step, finite=None)
 
     def evaluated(self, step: float, values: Mapping[str, float]) -> None:
         """An evaluation is over: rank 0's counts, whether or not the others made one."""
-        if self._agreement.rank == 0:
+        if self._agreement.rank:
+            if self._company.is_sharded:
+                self._remediator.stand_by(step)
+        else:
             before = self._remediator.best
             self._remediator.evaluated(step, values)
             best = self._remediator.best
@@ -101,10 +111,10 @@ class Ensemble:
         )
         if not isinstance(told, _Told):
             told = msgspec.convert(told, _Told)
-            if told.best is not None:
-                self._remediator.adopt_best(*told.best)
         if told.broken:
-            raise RuntimeError("a rank takes part in the remedies no more")
+            raise LeftError
+        if told.best is not None and (self._company.is_sharded or self._agreement.rank):
+            self._remediator.adopt_best(*told.best)
         self._findings, self._best = [], None
         self._remediator.act(told.findings, step)
         self._remediator.settle(_Hearsay(told.standing), step)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from lossdoctor.remedies.holding import local
+
 __all__ = ["CudaReadback", "Readback", "all_finite", "floating", "non_finite_flag", "on_host", "weights_are_finite"]
 
 
@@ -51,8 +53,8 @@ def all_finite(tensors: list[Tensor]) -> bool:
 
 
 def weights_are_finite(model: torch.nn.Module) -> bool:
-    """Whether all floating parameters of a model are finite. Waits for the device."""
-    return all_finite(floating(model.parameters()))
+    """Whether all floating parameters of a model, as this process holds them, are finite. Waits for the device."""
+    return all_finite(floating(map(local, model.parameters())))
 
 
 def non_finite_flag(tensors: list[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ ever assigned to `optimizer.step`, and with a multiplier of 1 and no clipping no
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,9 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from lossdoctor.remedies.exchange import LeftError
 from lossdoctor.remedies.finite import floating
+from lossdoctor.remedies.holding import local
 from lossdoctor.remedies.skipping import StepGuard
 
 __all__ = ["OptimizerKnobs", "ignores_learning_rate"]
@@ -32,10 +34,18 @@ class OptimizerKnobs:
 
     `multiplier` (1.0: untouched) scales the learning rate of every group during the step, `decay_multiplier` its weight
     decay. `max_norm` (None: no clipping) bounds the global norm of the unscaled gradients. `guard` skips steps whose
-    gradients are not finite. `before_step` is called at the beginning of every step, before anything is changed.
+    gradients are not finite. `before_step` is called at the beginning of every step, before anything is changed, and
+    `on_fault` when these knobs do nothing any more because they failed.
     """
 
-    def __init__(self, optimizer: Optimizer, guard: StepGuard, *, before_step: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        guard: StepGuard,
+        *,
+        before_step: Callable[[], None],
+        on_fault: Callable[[], None] = lambda: None,
+    ) -> None:
         self.optimizer = optimizer
         self.guard = guard
         self.multiplier = self.decay_multiplier = 1.0
@@ -44,7 +54,7 @@ class OptimizerKnobs:
         """Whether steps are taken as if the knobs were not there."""
         self._warm_up: tuple[int, int] | None = None
         """Steps taken and steps in all."""
-        self._before_step = before_step
+        self._before_step, self._on_fault = before_step, on_fault
         self._numbers: list[tuple[dict[str, Any], str, Any, float]] = []
         self._tensors: list[tuple[Tensor, Tensor, int]] = []
         disable: Callable[..., Any] = torch.compiler.disable
@@ -89,13 +99,17 @@ class OptimizerKnobs:
 
     def _before(self, _: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """First of the pre-hooks: look at the gradients, clip them, multiply the learning rate."""
-        if self._faulty or self.rests:
+        if self.rests:
+            return
+        self.guard.begin()
+        if self._faulty:  # other ranks wait for this one until all know that its remedies have ended
+            self.guard.leave(step=True)
             return
         try:
             self.undo()
-            self._before_step()
             closure = (len(args) > 1 and args[1] is not None) or kwargs.get("closure") is not None
-            blocked = self.guard.inspect(closure=closure)
+            blocked = self.guard.inspect(closure=closure, clips=self.max_norm is not None)
+            self._before_step()
             # A fused optimizer under a scaler gets scaled gradients; who watches for changes of such gradients takes
             # them for a bug of the loop, so this one is left to the last hook.
             self._clip_late = isinstance(getattr(self.optimizer, "grad_scale", None), Tensor)
@@ -133,9 +147,11 @@ class OptimizerKnobs:
 
     def _retire(self, error: Exception) -> None:
         """A fault of ours must not break the training: say so once, put everything back and do nothing any more."""
-        if not self._faulty:
+        if not self._faulty and not isinstance(error, LeftError):
             logger.warning("a remedy failed inside the optimizer step and was switched off", exc_info=error)
         self._faulty = True
+        self._on_fault()
+        self.guard.leave(step=True)
         self.undo()
 
     def undo(self) -> None:
@@ -171,6 +187,9 @@ class OptimizerKnobs:
             return
         self._clip_now = False
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        if self.guard.shared is not None:
+            self._clip_shards(parameters, self.guard.shared.norm, self.max_norm)
+            return
         gradients = floating(parameter.grad for parameter in parameters)
         if not gradients:
             return
@@ -181,6 +200,14 @@ class OptimizerKnobs:
         # A norm that is not finite would write NaN into every gradient.
         norm = torch.where(norm.isfinite(), norm, torch.zeros_like(norm))
         clip_grads_with_norm_(parameters, self.max_norm, norm)
+
+    @staticmethod
+    def _clip_shards(parameters: Sequence[Tensor], norm: Tensor, max_norm: float) -> None:
+        """As torch's clipping, by the norm that all ranks know."""
+        factor = torch.where(norm.isfinite(), max_norm / (norm + 1e-6), torch.ones_like(norm)).clamp(max=1.0)
+        for parameter in parameters:
+            for gradient in floating([None if parameter.grad is None else local(parameter.grad)]):
+                gradient.mul_(factor.to(gradient.device, gradient.dtype))
 
     def learning_rate(self) -> float | None:
         """The largest nominal learning rate over the groups; None where only the device knows it."""
@@ -215,5 +242,7 @@ class OptimizerKnobs:
         self.undo()
         self.multiplier, self.decay_multiplier, self.max_norm = 1.0, 1.0, None
         self._warm_up = None
-        for handle in self._handles:
+        self._faulty = True
+        self.guard.leave(step=False)
+        for handle in self._handles[1:] if self.guard.is_awaited else self._handles:
             handle.remove()

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from lossdoctor.directions import higher_is_better
 from lossdoctor.errors import UsageError, nearest
+from lossdoctor.remedies.forks import LEAST_STEPS
+from lossdoctor.remedies.places import PLACES, Wanted
 from lossdoctor.rule import ACTIONS
 
 __all__ = ["Policy", "Proposal"]
@@ -40,12 +42,17 @@ class Policy:
     """Non-finite steps in a row after which the run is asked to stop."""
     generations: int = 5
     """Snapshots kept, the first of the run among them."""
+    snapshots: Wanted = "auto"
+    """Where they are kept: "memory", "disk" (unnamed files in the run directory), or "auto": in memory, but on disk
+    where half of the free memory does not hold all of them and half of the free disk space holds more."""
     best_by: str = "val_loss"
     """The value of an evaluation by which the best weights are chosen: "val_" and the name it is reported by."""
     higher_is_better: bool | None = None
     """The direction of `best_by`; None where its name tells (losses and errors low, accuracies and scores high)."""
     best_at_end: bool = True
     """Leave a run that ends ill with its best weights, if those it ends with are worse; early_stop must be allowed."""
+    trial_steps: int = 64
+    """Steps for each treatment where a Monitor was given a `train_step` to choose between several by; at least 16."""
     dry_run: bool = False
     """Change nothing; log and record what would be done."""
     before_act: Callable[[Proposal], bool | None] | None = None
@@ -63,8 +70,15 @@ class Policy:
                 raise UsageError(f"Policy({name}={getattr(self, name)}): must not be negative")
         if self.hopeless <= self.bad_in_a_row:
             raise UsageError(f"Policy(hopeless={self.hopeless}): must be above bad_in_a_row ({self.bad_in_a_row})")
+        if self.trial_steps < LEAST_STEPS:
+            raise UsageError(f"Policy(trial_steps={self.trial_steps}): fewer than {LEAST_STEPS} tell nothing apart")
         if self.generations < 2:  # noqa: PLR2004 - the first of the run and the newest
             raise UsageError(f"Policy(generations={self.generations}): at least 2, the first of the run and the newest")
+        if self.snapshots not in PLACES:
+            raise UsageError(
+                f"Policy(snapshots={self.snapshots!r}): expected one of {', '.join(PLACES)}"
+                f"{nearest(str(self.snapshots), PLACES)}"
+            )
         if self.higher_is_better is None:
             object.__setattr__(self, "higher_is_better", _direction(self.best_by))
 

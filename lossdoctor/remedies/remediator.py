@@ -15,8 +15,7 @@ Steps with non-finite gradients are not a matter of findings: they are kept from
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,14 +24,17 @@ from torch.optim import Optimizer
 
 from lossdoctor.findings import Finding
 from lossdoctor.remedies.action import Patient
-from lossdoctor.remedies.agreement import Agreement
 from lossdoctor.remedies.bad_steps import BadSteps
 from lossdoctor.remedies.best import Best, BestWeights
+from lossdoctor.remedies.buffers import GoodBuffers
+from lossdoctor.remedies.choosing import Choice, Loop
+from lossdoctor.remedies.company import Company
 from lossdoctor.remedies.finite import weights_are_finite
 from lossdoctor.remedies.knobs import OptimizerKnobs
 from lossdoctor.remedies.ledger import Ledger
-from lossdoctor.remedies.policy import Policy, Proposal
-from lossdoctor.remedies.skipping import GoodBuffers, StepGuard, Steps
+from lossdoctor.remedies.places import Place
+from lossdoctor.remedies.policy import Policy
+from lossdoctor.remedies.skipping import StepGuard, Steps
 from lossdoctor.remedies.snapshots import Snapshots, is_due
 from lossdoctor.remedies.transactions import Transactions
 from lossdoctor.remedies.treatments import Judge, began, is_harmful, is_treatable, ladder_of, urgency
@@ -55,7 +57,8 @@ class Remediator:
     `after_step`; and whenever the run was judged: `act` with what is new, and `settle` with the judge.
 
     `record` is called with each Intervention when it is made and once more, under the same id, when its outcome is
-    known. A run without interventions is bit-identical to an unmonitored one.
+    known. With a `loop`, treatments are tried before one is chosen. `directory` is for snapshots on disk. The ranks
+    of one training are a `company`. A run without interventions is bit-identical to an unmonitored one.
     """
 
     def __init__(
@@ -68,35 +71,48 @@ class Remediator:
         also: Sequence[Any] = (),
         total_steps: int | None = None,
         policy: Policy | None = None,
-        agreement: Agreement | None = None,
+        company: Company | None = None,
+        loop: Loop | None = None,
+        directory: Path | None = None,
     ) -> None:
         policy = Policy() if policy is None else policy
-        if agreement is not None and policy.before_act is not None:
-            policy = replace(policy, before_act=_by_the_first(policy.before_act, agreement))
+        policy = policy if company is None else company.asked_once(policy)
         self._model, self._policy, self._total_steps = model, policy, total_steps
         self._buffers = GoodBuffers(model)
-        self._snapshots = Snapshots(
-            model, optimizers, scaler=scaler, also=also, generations=policy.generations, agreement=agreement
+        self._snapshots = (Snapshots if company is None else company.snapshots)(
+            model,
+            optimizers,
+            scaler=scaler,
+            also=also,
+            generations=policy.generations,
+            place=Place(policy.snapshots, directory),
         )
         self._ledger = Ledger(record)
         self._guards_steps = policy.allows("skip_step")
+        guard = StepGuard if company is None else company.guard
         self._knobs = [
             OptimizerKnobs(
                 one,
-                StepGuard(one, skips=self._guards_steps, waits=agreement is not None),
+                guard(one, skips=self._guards_steps),
                 before_step=self._before_step,
+                on_fault=(lambda: None) if company is None else company.agreement.leave,
             )
             for one in optimizers
         ]
         self._patient = Patient(knobs=self._knobs, snapshots=self._snapshots, scaler=scaler)
-        if agreement is not None:
-            self._patient.spread = partial(agreement.spread, model)
-        self._transactions = Transactions(self._patient, self._ledger, policy=policy, rewound=self._rewound)
+        if company is not None:
+            company.enter(self._patient, model)
+        choice = None
+        if loop is not None and company is None:  # of several processes none may train on alone
+            choice = Choice(loop, self._patient, self._ledger, model=model, also=also, steps=policy.trial_steps)
+        self._transactions = Transactions(
+            self._patient, self._ledger, policy=policy, rewound=self._rewound, choice=choice
+        )
         self._bad_steps = BadSteps(
             self._patient, self._ledger, self._transactions, limit=policy.bad_in_a_row, hopeless=policy.hopeless
         )
         self._best = BestWeights(self._snapshots, policy)
-        self._is_one_of_several = agreement is not None
+        self._company, self._is_one_of_several = company, company is not None
         self._waiting: dict[str, Finding] = {}
         self._present: dict[str, Finding] = {}
         """What harms the weights now."""
@@ -117,9 +133,11 @@ class Remediator:
     def is_sound(self) -> bool:
         """Whether the present weights are worth keeping: finite, after a finite step, and with no error going on.
 
-        Reads the weights: on CUDA it waits for the device.
+        Reads the weights: on CUDA it waits for the device. Where they are sharded it is so on all ranks, or on none:
+        ask on all of them.
         """
-        return not self._bad_steps.in_a_row and not self._has_errors and weights_are_finite(self._model)
+        sound = not self._bad_steps.in_a_row and not self._has_errors and weights_are_finite(self._model)
+        return sound if self._company is None else self._company.are_all_sound(self._ledger.step, mine=sound)
 
     @property
     def _has_errors(self) -> bool:
@@ -189,7 +207,9 @@ class Remediator:
             self._buffers.give_back()
         self._bad_steps.good()
         newest = self._snapshots.newest_step
-        due = newest is None or is_due(step, newest, total_steps=self._total_steps)
+        # Of several processes each may have another place, and all need snapshots of the same steps.
+        on_disk = self._snapshots.are_on_disk and not self._is_one_of_several
+        due = newest is None or is_due(step, newest, total_steps=self._total_steps, on_disk=on_disk)
         if due and self._snapshots.is_ready():
             self._snapshots.take(step)
 
@@ -199,8 +219,13 @@ class Remediator:
             self._best.evaluated(step, values)
 
     def adopt_best(self, step: float, value: float) -> None:
-        """Rank 0 has new best weights: theirs will be sent when they are put in place, these stand in for them."""
+        """Rank 0 has new best weights: these stand in for them, or are the shards of them that this rank holds."""
         self._best.adopt(step, value)
+
+    def stand_by(self, step: float) -> None:
+        """Rank 0 may find that the weights of this evaluation are the best: keep their shards until it says so."""
+        if not self.should_stop:
+            self._snapshots.stand_by(step)
 
     def act(self, findings: Sequence[Finding], step: float) -> None:
         """Take in new findings, and begin the treatment of the most urgent one if none is under way."""
@@ -292,16 +317,4 @@ class Remediator:
         self._bad_steps.close("kept", "the run ended")
         for knobs in self._knobs:
             knobs.close()
-
-
-def _by_the_first(ask: Callable[[Proposal], bool | None], agreement: Agreement) -> Callable[[Proposal], bool]:
-    """A question that only rank 0 is asked, and whose answer holds for all. One that fails there is a veto."""
-
-    def answer(proposal: Proposal) -> bool:
-        try:
-            return ask(proposal) is not False
-        except Exception:
-            logger.warning("before_act failed", exc_info=True)
-            return False
-
-    return lambda proposal: bool(agreement.from_first(lambda: answer(proposal)))
+        self._snapshots.close()

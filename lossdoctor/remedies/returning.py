@@ -22,7 +22,6 @@ def rewind(patient: Patient, arguments: Mapping[str, float], occasion: Occasion)
         return Refused(f"there is no verified snapshot from before step {since:.0f}")
     before = snapshots.copy(occasion.step)
     snapshots.restore(snapshot)
-    patient.spread()
     changes = {"weights": (occasion.step, snapshot.step)}
     return Done(changes, lambda: snapshots.restore(before), rewound_to=snapshot.step)
 
@@ -30,7 +29,7 @@ def rewind(patient: Patient, arguments: Mapping[str, float], occasion: Occasion)
 def early_stop(patient: Patient, _: Mapping[str, float], occasion: Occasion) -> Done | Refused:
     """Put the best weights in place, then ask the loop to stop."""
     snapshots = patient.snapshots
-    best = snapshots.best
+    best = snapshots.best_of_all()
     if best is None:
         return Refused("there are no best weights: no evaluation with a finite val_loss was reported to this process")
     before = snapshots.copy(occasion.step)
@@ -40,6 +39,5 @@ def early_stop(patient: Patient, _: Mapping[str, float], occasion: Occasion) -> 
         snapshots.restore(before)
 
     snapshots.restore(best)
-    patient.spread()
     patient.stopped = True
     return Done({"weights": (occasion.step, best.step)}, undo)

@@ -1,21 +1,17 @@
-"""Steps that must not be taken, and running statistics that must not be kept: the guard against NaN and Inf."""
+"""Steps that must not be taken: the guard against NaN and Inf."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.parameter import is_lazy
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from lossdoctor.remedies.exchange import SharedSight
 from lossdoctor.remedies.finite import CudaReadback, Readback, all_finite, floating, non_finite_flag, on_host
+from lossdoctor.remedies.holding import local
 
-__all__ = ["GoodBuffers", "StepGuard", "Steps"]
-
-SMALL_BUFFER = 65_536
-"""Elements up to which a buffer of an unknown module is copied at every step: larger ones are tables and masks."""
+__all__ = ["StepGuard", "Steps"]
 
 LARGE_IN_A_ROW = 4
 """Steps in a row that are left out for their norm; a fifth one is taken, and no further step is left out."""
@@ -53,7 +49,8 @@ class StepGuard:
     lets go: that is no bad batch, it is how gradients are now.
 
     Steps that a GradScaler skips by itself are its business and are not counted. Gradients that a closure computes
-    (LBFGS) can only be looked at after the step. Sharded gradients are left alone: ranks would have to agree.
+    (LBFGS) can only be looked at after the step. Where gradients are sharded, `shared` tells all ranks what one of them
+    sees: at every step, and of closures nothing.
     """
 
     def __init__(
@@ -64,8 +61,11 @@ class StepGuard:
         waits: bool = False,
         readback: Readback | None = None,
         on_device: bool | None = None,
+        shared: SharedSight | None = None,
     ) -> None:
         self._optimizer, self._skips, self._waits = optimizer, skips, waits
+        self.shared = shared
+        """What all ranks see of the gradients, where each holds shards."""
         self._readback: Readback = CudaReadback() if readback is None else readback
         self._on_device = on_device
         self.largest: float | None = None
@@ -83,32 +83,58 @@ class StepGuard:
         self._first = True
 
     def _gradients(self) -> list[Tensor]:
-        gradients = [parameter.grad for group in self._optimizer.param_groups for parameter in group["params"]]
-        if any(gradient is not None and type(gradient) is not Tensor for gradient in gradients):
-            return []  # DTensor and other subclasses
+        parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
+        if any(type(gradient) is not Tensor for gradient in gradients):
+            return []  # subclasses that are not known to have a norm
         return floating(gradients)
 
-    def inspect(self, *, closure: bool) -> bool:
-        """Look at the gradients before a step; True if they are known to be bad and the step will be kept from them."""
+    def begin(self) -> None:
+        """A step begins: the ranks have told each other nothing about it yet."""
+        if self.shared is not None:
+            self.shared.is_told = False
+
+    def inspect(self, *, closure: bool, clips: bool = False) -> bool:
+        """Look at the gradients before a step; True if they are known to be bad and the step will be kept from them.
+
+        With `clips` the norm of the gradients of all ranks is wanted, where there are several with shards.
+        """
         self._bad, self._large, self._closure, self._flag, self._large_flag = False, False, closure, None, None
-        if closure or not (self._skips or self.largest is not None):
+        bad: Tensor | bool
+        norm: Tensor | None
+        if self.shared is not None:
+            self.shared.look(self._optimizer, nothing=closure, norm=clips or self.largest is not None)
+            bad, norm = self.shared.bad, self.shared.norm
+        else:
+            gradients = [] if closure or not (self._skips or self.largest is not None) else self._gradients()
+            if not gradients:
+                return False
+            bad = non_finite_flag(gradients) if self._is_on_device(gradients) else not all_finite(gradients)
+            norm = None if self.largest is None else self._norm(gradients)
+        if closure:
             return False
-        gradients = self._gradients()
-        if not gradients:
-            return False
-        if self._is_on_device(gradients):
+        large = None if self.largest is None or norm is None else norm > self.largest
+        if isinstance(bad, Tensor):  # on a device it is decided there
             self._fused = self._is_fused
-            self._flag = non_finite_flag(gradients) * float(self._skips)
-            if self.largest is not None and self._fused:
-                self._large_flag = (self._norm(gradients) > self.largest).to(torch.float32)
+            self._flag = bad * float(self._skips)
+            self._large_flag = large.to(torch.float32) if large is not None and self._fused else None
             return False
         theirs = getattr(self._optimizer, "found_inf", None)
         if isinstance(theirs, Tensor) and theirs.device.type == "cpu" and bool(theirs):
             return False  # the scaler skips this step
-        finite = all_finite(gradients)
-        self._bad = self._skips and not finite
-        self._large = finite and self.largest is not None and bool(self._norm(gradients) > self.largest)
+        self._bad = self._skips and bad
+        self._large = not bad and large is not None and bool(large)
         return self._bad or self._large
+
+    def leave(self, *, step: bool) -> None:
+        """Tell the other ranks that this one takes part no more, at the `step` under way or the next one."""
+        if self.shared is not None:
+            self.shared.leave(self._optimizer, step=step)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether other ranks wait for this one at every step."""
+        return self.shared is not None and not self.shared.is_over
 
     @property
     def can_skip_large(self) -> bool:
@@ -155,7 +181,7 @@ class StepGuard:
     def finished(self) -> None:
         """The step is over: count it."""
         if self._closure:
-            gradients = self._gradients()
+            gradients = [] if self.shared is not None else self._gradients()
             bad = bool(gradients) and on_host(gradients) and not all_finite(gradients)
             self._steps += Steps(dirty=int(bad), clean=int(not bad))
         elif self._flag is not None:
@@ -182,7 +208,7 @@ class StepGuard:
         if self._first and type(self._optimizer).__name__ == "SGD":
             for state in self._optimizer.state.values():
                 if isinstance(buffer := state.get("momentum_buffer"), Tensor):
-                    buffer.masked_fill_(flag.to(buffer.device, torch.bool), 0)
+                    local(buffer).masked_fill_(flag.to(buffer.device, torch.bool), 0)
         self._first = False
 
     def release(self) -> None:
@@ -219,85 +245,3 @@ class StepGuard:
         self._readback.forget()
         self._large_readback.forget()
         self._steps = Steps()
-
-
-class GoodBuffers:
-    """The last finite values of a model's floating buffers: BatchNorm's running statistics above all.
-
-    A NaN batch poisons them in the forward pass, whatever happens to the step. Elements that are not finite to begin
-    with (an attention mask of -inf) stay as they are; large tables are left out, a snapshot has those.
-    """
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        self._slots = list(_running_buffers(model))
-        self._good: list[Tensor] = []
-        self._masks: set[int] = set()
-        self._flat: Tensor | None = None
-        self.keep()
-
-    def _live(self) -> tuple[list[Tensor], list[Tensor]]:
-        """The buffers as they are now, on the host and on CUDA.
-
-        `.data`, because BatchNorm's own kernel does not count its writes as versions; if ours did, a graph that is
-        still alive would refuse its backward pass.
-        """
-        found = [owner.get(name) for owner, name in self._slots]
-        buffers = [buffer.data for buffer in found if buffer is not None]
-        here = [buffer for buffer in buffers if buffer.device.type == "cpu"]
-        return here, [buffer for buffer in buffers if buffer.is_cuda]
-
-    def are_finite(self) -> bool:
-        """Whether the buffers on the host are finite now, as far as they were before."""
-        live, _ = self._live()
-        return all_finite([buffer for number, buffer in enumerate(live) if number not in self._masks])
-
-    def _matches(self, live: list[Tensor]) -> bool:
-        return [(one.shape, one.dtype) for one in live] == [(one.shape, one.dtype) for one in self._good]
-
-    def keep(self) -> bool:
-        """Take the present values as good ones: those on the host if all are finite, on CUDA each that is.
-
-        False if those on the host are not finite.
-        """
-        live, on_device = self._live()
-        if not self._matches(live):
-            self._good = [buffer.clone() for buffer in live]
-            self._masks = {number for number, buffer in enumerate(live) if not all_finite([buffer])}
-        if on_device:
-            self._keep_on_device(on_device)
-        if live and not self.are_finite():
-            return False
-        if live:
-            torch._foreach_copy_(self._good, live)
-        return True
-
-    def give_back(self) -> None:
-        """Write the last good values into the buffers on the host; those on CUDA never lose them."""
-        live, _ = self._live()
-        if live and self._matches(live):
-            torch._foreach_copy_(live, self._good)
-
-    def _keep_on_device(self, live: list[Tensor]) -> None:
-        """Keep what is finite and give back what is not, decided on the device: nothing is read on the host."""
-        now = torch.cat([buffer.reshape(-1) for buffer in live])  # widens to the widest dtype: exact both ways
-        if self._flat is None or self._flat.shape != now.shape:
-            self._flat = now
-            return
-        # An element that never was finite is a mask's.
-        self._flat = torch.where(now.isfinite().logical_or(self._flat.isfinite().logical_not()), now, self._flat)
-        pieces = self._flat.split([buffer.numel() for buffer in live])
-        good = [piece.view(buffer.shape) for piece, buffer in zip(pieces, live, strict=True)]
-        torch._foreach_copy_(live, good)
-
-
-def _running_buffers(model: torch.nn.Module) -> Iterator[tuple[dict[str, Tensor | None], str]]:
-    """Floating buffers that a forward pass may write, each once, as (owner's dictionary, name): `.to` replaces them."""
-    seen: set[int] = set()
-    for module in model.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            usable = not is_lazy(buffer) and buffer.is_floating_point() and bool(floating([buffer]))
-            if not usable or id(buffer) in seen:
-                continue
-            if isinstance(module, _NormBase) or buffer.numel() <= SMALL_BUFFER:
-                seen.add(id(buffer))
-                yield module._buffers, name  # noqa: SLF001 - the only handle that survives a move to another device

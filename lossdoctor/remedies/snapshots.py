@@ -5,8 +5,7 @@ It never holds `param_groups` or a scheduler: a rewind turns back tensors, not t
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,9 +15,10 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lossdoctor.remedies.agreement import Agreement
-from lossdoctor.remedies.copies import Saved, copied, fresh, leaves, put_back, size_of
+from lossdoctor.remedies.copies import Keep, Saved, copied, fresh, in_memory, leaves, put_back, size_of
 from lossdoctor.remedies.finite import CudaReadback, Readback, all_finite, floating, non_finite_flag, on_host
+from lossdoctor.remedies.holding import Holding, local
+from lossdoctor.remedies.places import Place
 
 __all__ = ["Snapshot", "Snapshots", "is_due"]
 
@@ -38,11 +38,16 @@ class Snapshot:
         self.finite: bool | None = None
         self.readback: Readback | None = None
 
+    def verify(self, *, wait: bool = False) -> None:
+        """See whether it has become known if the state is finite; with `wait` it has."""
+        if self.finite is None and self.readback is not None:
+            arrived = self.readback.arrived(wait=True) if wait else self.readback.arrived()
+            self.finite = not any(arrived) if arrived else None
+
     @property
     def verified(self) -> bool:
         """Whether the state is known to be finite."""
-        if self.finite is None and self.readback is not None and (arrived := self.readback.arrived()):
-            self.finite = not any(arrived)
+        self.verify()
         return self.finite is True
 
     @property
@@ -52,14 +57,14 @@ class Snapshot:
         return sum(size_of(part) for part in parts)
 
 
-def is_due(step: float, last: float, *, total_steps: int | None = None) -> bool:
+def is_due(step: float, last: float, *, total_steps: int | None = None, on_disk: bool = False) -> bool:
     """Whether a snapshot is due: every twentieth of the steps so far, but not more often than every 16 steps.
 
-    A run that is known to be short is copied more often, down to every 4 steps. Steps decide, not clocks: a run with
-    the same seed goes the same way on a slow machine.
+    A run that is known to be short is copied more often, down to every 4 steps. On disk it is half as often. Steps
+    decide, not clocks: a run with the same seed goes the same way on a slow machine.
     """
     smallest = 16 if total_steps is None else min(max(total_steps // 20, 4), 16)
-    return step - last >= max(smallest, step // 20)
+    return step - last >= max(smallest, step // 20) * (2 if on_disk else 1)
 
 
 class Snapshots:
@@ -77,14 +82,15 @@ class Snapshots:
         scaler: GradScaler | None = None,
         also: Sequence[Any] = (),
         generations: int = 5,
-        agreement: Agreement | None = None,
         readback: Callable[[], Readback] = CudaReadback,
+        place: Place | None = None,
     ) -> None:
         self._model, self._optimizers = model, list(optimizers)
         self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
         self._also = [thing for thing in also if not self._is_scheduler(thing)]
-        self._generations = max(generations, 2)
-        self._agreement = agreement
+        self._generations = self._room = max(generations, 2)
+        self._holding = Holding(model, optimizers)
+        self._place = Place() if place is None else place
         self._make_readback = readback
         self._kept: list[Snapshot] = []
         self._candidates: list[Snapshot] = []
@@ -99,45 +105,54 @@ class Snapshots:
             return True
         return False
 
-    def _tensors(self) -> Iterator[Tensor]:
-        """Parameters and buffers, each once; not what shares memory with itself (expanded constants)."""
-        seen: set[int] = set()
-        groups = (group["params"] for optimizer in self._optimizers for group in optimizer.param_groups)
-        for tensor in (*self._model.parameters(), *self._model.buffers(), *(one for group in groups for one in group)):
-            stacked = any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
-            if id(tensor) not in seen and not stacked:
-                seen.add(id(tensor))
-                yield tensor
-
     def is_ready(self) -> bool:
         """Whether the model can be copied: lazy modules have no parameters before their first batch."""
         return not any(is_lazy(tensor) for tensor in (*self._model.parameters(), *self._model.buffers()))
 
     def copy(self, step: float, *, optimizers: bool = True, value: float | None = None) -> Snapshot:
         """A snapshot of the present state that is not kept; its `finite` is set, or known later on CUDA."""
+        snapshot = Snapshot(step, value=value)
         with torch.no_grad():
-            snapshot = Snapshot(step, value=value)
-            snapshot.tensors = [(tensor, copied(tensor)) for tensor in self._tensors()]
-            if optimizers:
-                snapshot.optimizer_states = [
-                    {key: copied(state) for key, state in optimizer.state.items()} for optimizer in self._optimizers
-                ]
-                if self._scaler is not None:
-                    # The tensors themselves: state_dict() would wait for the device.
-                    snapshot.scale = (copied(self._scaler._scale), copied(self._scaler._growth_tracker))  # noqa: SLF001
-            snapshot.also = [copied(thing.state_dict()) for thing in self._also]
             self._verify(snapshot, optimizers=optimizers)
+            self._fill(snapshot, optimizers=optimizers)
         return snapshot
 
+    def _fill(self, snapshot: Snapshot, *, optimizers: bool) -> None:
+        """Copy the present state into a snapshot."""
+        tensors = list(self._holding.tensors())
+        states = [optimizer.state for optimizer in self._optimizers] if optimizers else []
+        also = [thing.state_dict() for thing in self._also]
+
+        def fill(keep: Keep) -> None:
+            snapshot.tensors = [(tensor, copied(tensor, keep)) for tensor in tensors]
+            snapshot.optimizer_states = [
+                {key: copied(state, keep) for key, state in states_of_one.items()} for states_of_one in states
+            ]
+            snapshot.also = copied(also, keep)
+
+        try:
+            with self._place.keeper(leaves([tensors, *map(dict, states), also])) as keep:
+                fill(keep)
+        except OSError as error:
+            self._place.give_up_the_disk(error)
+            self._room = self._place.settle(self._size, self._generations)
+            if not self._room:
+                raise MemoryError("there is no room for a copy of the training's state") from None
+            self._generations = self._room
+            fill(in_memory)
+        if optimizers and self._scaler is not None:
+            # The tensors themselves: state_dict() would wait for the device.
+            snapshot.scale = (copied(self._scaler._scale), copied(self._scaler._growth_tracker))  # noqa: SLF001
+
     def _verify(self, snapshot: Snapshot, *, optimizers: bool) -> None:
-        """Find out whether a snapshot is finite, buffers that never were finite (masks of -inf) excepted."""
+        """Find out, before it is copied, whether the present state is finite; masks of -inf that never were are not."""
         if self._masks is None:  # the only look at device memory that waits: once, before the first step
             buffers = [buffer for buffer in self._model.buffers() if floating([buffer])]
-            self._masks = {id(buffer) for buffer in buffers if not all_finite(floating([buffer]))}
-        live = [tensor for tensor, _ in snapshot.tensors if id(tensor) not in self._masks]
+            self._masks = {id(buffer) for buffer in buffers if not all_finite(floating([local(buffer)]))}
+        live = [tensor for tensor in self._holding.tensors() if id(tensor) not in self._masks]
         if optimizers:
             live += [tensor for optimizer in self._optimizers for tensor in leaves(dict(optimizer.state))]
-        checked = floating(getattr(tensor, "_local_tensor", tensor) for tensor in live)
+        checked = floating(local(tensor) for tensor in live)
         snapshot.finite = all_finite([tensor for tensor in checked if tensor.device.type == "cpu"])
         elsewhere = [tensor for tensor in checked if tensor.device.type != "cpu"]
         if elsewhere and snapshot.finite:
@@ -146,43 +161,60 @@ class Snapshots:
 
     def take(self, step: float) -> bool:
         """Copy the present state as a candidate; it is kept once it is known to be finite. False if it is not."""
-        if not self._fits() or self.weights_are_finite() is False:
+        if not self._fits():
             return False
-        snapshot = self.copy(step)
-        if snapshot.finite is False:
-            return False
+        snapshot = Snapshot(step)
+        with torch.no_grad():
+            self._verify(snapshot, optimizers=True)
+            if snapshot.finite is False:
+                return False
+            try:
+                self._fill(snapshot, optimizers=True)
+            except MemoryError:
+                return False
         self._candidates.append(snapshot)
         self._promote()
         return True
 
     def _fits(self) -> bool:
-        """Whether there is host memory for another snapshot; fewer generations are kept where it is short."""
-        if self._generations and not self._kept and not self._candidates:
-            # Weights and an optimizer's two moments; one generation more is alive while the oldest is replaced.
-            each = 3 * sum(tensor.numel() * tensor.element_size() for tensor in self._tensors())
-            room = _available_memory() // 2
-            fitting = room // max(each, 1) - 1
-            if fitting < self._generations:
-                self._generations = fitting if fitting >= 2 else 0  # noqa: PLR2004 - the first and the newest
-                logger.warning(
-                    "snapshots for a rewind would take %.1f GB each, half of the free memory is %.1f GB: %s",
-                    each / 1e9,
-                    room / 1e9,
-                    f"{self._generations} are kept" if self._generations else "none are taken, there will be no rewind",
-                )
-            else:
-                held, size = self._generations + 1, each / 1e6  # one more is alive while the oldest is replaced
-                logger.info("snapshots for a rewind: at most %d of %.3g MB each in memory", held, size)
-        return self._generations > 0
+        """Whether there is room for another snapshot; fewer generations are kept where it is short."""
+        if self._room and not self._kept and not self._candidates:
+            self._room = self._place.settle(self._size, self._generations)
+            self._generations = self._room or self._generations
+        return self._room > 0
+
+    @property
+    def _size(self) -> int:
+        """Bytes of a snapshot, about: weights and an optimizer's two moments."""
+        return 3 * sum(local(tensor).nbytes for tensor in self._holding.tensors())
+
+    @property
+    def are_on_disk(self) -> bool:
+        """Whether the large tensors of the next snapshot go to files."""
+        return self._place.is_disk
 
     def take_best(self, step: float, value: float) -> bool:
         """Copy the weights (not the optimizers' state) as the best so far; False if they are not finite."""
-        snapshot = self.copy(step, optimizers=False, value=value)
+        try:
+            snapshot = self.copy(step, optimizers=False, value=value)
+        except MemoryError:
+            return False
         if snapshot.finite is False:
             return False
         self._best_candidate = snapshot
         self._promote()
         return True
+
+    def adopt_best(self, step: float, value: float) -> bool:
+        """Take over what another process found to be the best weights; False if they are not finite."""
+        return self.take_best(step, value)
+
+    def stand_by(self, step: float) -> None:
+        """The present weights may be adopted later, where another process decides about that."""
+
+    def best_of_all(self) -> Snapshot | None:
+        """The weights of the best evaluation, where every process that trains the model has them."""
+        return self.best
 
     def _promote(self) -> None:
         if self._best_candidate is not None and self._best_candidate.verified:
@@ -200,8 +232,8 @@ class Snapshots:
 
     def weights_are_finite(self) -> bool | None:
         """Whether the live parameters are finite; None where reading them would wait for a device."""
-        weights = floating(self._model.parameters())
-        return all_finite(weights) if on_host(weights) else None
+        weights = floating(self._holding.weights())
+        return all_finite(weights) if on_host(self._model.parameters()) else None
 
     @property
     def newest_step(self) -> float | None:
@@ -233,32 +265,37 @@ class Snapshots:
         `since`. The first snapshot of a run is never refused: nothing older exists. `other_than` are steps of
         snapshots not to return.
         """
-        self._promote()
-        kept = self._kept
-        if self._agreement is not None:
-            common = self._agreement.common({one.step for one in kept})
-            kept = [one for one in kept if one.step in common]
+        kept = self._verified()
         sound = [one for one in kept if one.step + 1 < since or (one is kept[0] and one.step < since)]
         return next((snapshot for snapshot in reversed(sound) if snapshot.step not in other_than), None)
+
+    def _verified(self) -> list[Snapshot]:
+        """The snapshots that are known to be finite."""
+        self._promote()
+        return self._kept
 
     def drop_after(self, step: float) -> None:
         """Drop snapshots younger than `step`: a fault is in them, or a rewind has made them untrue."""
         self._candidates = [snapshot for snapshot in self._candidates if snapshot.step <= step]
         self._kept = [snapshot for snapshot in self._kept if snapshot.step <= step]
 
+    def close(self) -> None:
+        """Let go of all snapshots: their memory, or their files, are free again."""
+        self._kept, self._candidates, self._best, self._best_candidate = [], [], None, None
+
     def restore(self, snapshot: Snapshot) -> None:
         """Write a snapshot's values into the live tensors, in place. Gradients become zero: they belong elsewhere."""
         # First, because only here code that is not ours can fail.
         for thing, saved_thing in zip(self._also, snapshot.also, strict=True):
             thing.load_state_dict(fresh(saved_thing))
+        self._holding.gather_anew()
         with torch.no_grad():
             for tensor, saved in snapshot.tensors:
                 if isinstance(tensor, torch.nn.Parameter) or tensor.requires_grad:
-                    tensor.copy_(saved.values, non_blocking=True)
-                    if tensor.grad is not None:
-                        tensor.grad.zero_()
+                    local(tensor).copy_(saved.values, non_blocking=True)
                 else:
-                    tensor.data.copy_(saved.values, non_blocking=True)  # as BatchNorm does: not a new version
+                    local(tensor.data).copy_(saved.values, non_blocking=True)  # as BatchNorm does: not a new version
+            self._holding.zero_gradients()
             for optimizer, states in zip(self._optimizers, snapshot.optimizer_states, strict=False):
                 for key in [key for key in optimizer.state if key not in states]:
                     del optimizer.state[key]
@@ -277,12 +314,3 @@ class Snapshots:
                 scaler._growth_tracker.copy_(tracker.values)  # noqa: SLF001
             else:
                 scaler._growth_tracker.fill_(scaler._init_growth_tracker)  # noqa: SLF001
-
-
-def _available_memory() -> int:
-    """Bytes of host memory that are free or can be freed; very many where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return 1 << 62

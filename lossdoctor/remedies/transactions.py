@@ -9,6 +9,7 @@ from typing import Any
 from lossdoctor.findings import Finding
 from lossdoctor.remedies.action import Done, Occasion, Patient, Refused
 from lossdoctor.remedies.actions import ACTIONS
+from lossdoctor.remedies.choosing import Choice
 from lossdoctor.remedies.ledger import Ledger
 from lossdoctor.remedies.policy import Policy, Proposal
 from lossdoctor.remedies.treatments import LAST_RESORT, PATIENCE, Course, Judge, Treatment, began, effect, ladder_of
@@ -26,12 +27,21 @@ class Transactions:
 
     `rewound` is called after a rewind, when its snapshot is in place. After a kept treatment it is `quiet` for
     the policy's `cool_down`, or for a twentieth of the steps so far if that is more. `back_at` is the step by which a
-    training that was rewound may be where it was before.
+    training that was rewound may be where it was before. `choice`, where there is one, says with which of a finding's
+    treatments to begin; those before it are passed over.
     """
 
-    def __init__(self, patient: Patient, ledger: Ledger, *, policy: Policy, rewound: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        patient: Patient,
+        ledger: Ledger,
+        *,
+        policy: Policy,
+        rewound: Callable[[], None],
+        choice: Choice | None = None,
+    ) -> None:
         self._patient, self._ledger, self._policy = patient, ledger, policy
-        self._rewound = rewound
+        self._rewound, self._choice = rewound, choice
         self._spent = 0
         self._left_out = 0
         self._quiet_until = self.back_at = -math.inf
@@ -41,6 +51,8 @@ class Transactions:
         """Acts that did not help: their names, and where they left the knobs and the weights."""
         self._failed: dict[str, int] = {}
         """By rule: how many of its treatments have failed or were refused. Those are not tried again."""
+        self._began_afresh = False
+        """Whether the training went back to its beginning with success. It does so once."""
         self.cured: set[str] = set()
         """Rules whose finding was treated with success: what they found of the past may never end."""
         self.course: Course | None = None
@@ -64,14 +76,15 @@ class Transactions:
         """Apply the first treatment of a ladder that has not failed and is not refused; False if there is none."""
         reasons = [reason]
         step = self._ledger.step
-        for number in range(self._failed.get(rule, 0), len(ladder)):
+        occasion = Occasion(step=step, since=since, tried=tried)
+        for number in range(self._first_of(rule, ladder, occasion, finding), len(ladder)):
             is_last_resort = ladder[number].actions is LAST_RESORT
             if not is_last_resort and self._is_spent(rule):
                 continue
             self._failed[rule] = number
             done = self._permitted(rule, reason, ladder[number])
             if done is None:
-                done = self.apply(ladder[number], Occasion(step=step, since=since, tried=tried))
+                done = self.apply(ladder[number], occasion)
             if isinstance(done, Refused):
                 self._failed[rule] = number + 1
                 reasons.append(f"({ladder[number].name}: {done.reason})")
@@ -94,6 +107,19 @@ class Transactions:
         logger.warning("step %.0f: %s: nothing more is safe to try. %s", step, rule, " ".join(reasons[1:]))
         return False
 
+    def _first_of(self, rule: str, ladder: Sequence[Treatment], occasion: Occasion, finding: Finding | None) -> int:
+        """The rung of a ladder to begin with: the next one, or the one that a trial shows to be better."""
+        following = self._failed.get(rule, 0)
+        if self._choice is None or finding is None or self._spent >= self._policy.budget:
+            return following
+        rungs = [
+            number
+            for number in range(following, len(ladder))
+            if not ladder[number].deeper and all(self._policy.allows(name) for name in ladder[number].names)
+        ]
+        chosen = self._choice.first_of(rule, ladder, rungs, occasion)
+        return following if chosen is None else chosen
+
     def at_once(self, rule: str, reason: str, treatment: Treatment, *, since: float) -> bool:
         """Apply a treatment that needs no probation, as its effect is known; False if it is refused."""
         is_last_resort = treatment.actions is LAST_RESORT
@@ -115,6 +141,8 @@ class Transactions:
         for name, _ in treatment.actions:
             if not self._policy.allows(name):
                 return Refused(f"the policy does not allow {name}")
+        if treatment.begins_afresh and self._began_afresh:
+            return Refused("the training was begun afresh already")
         if self._policy.before_act is None:
             return None
         try:
@@ -141,7 +169,32 @@ class Transactions:
         return True
 
     def apply(self, treatment: Treatment, occasion: Occasion) -> list[Done] | Refused:
-        """All actions of a treatment, or none: what was done is undone if one of them is refused or fails."""
+        """All actions of a treatment, or none: what was done is undone if one of them is refused or fails, anywhere."""
+        done, refused = self._done_here(treatment, occasion)
+        try:
+            is_done = self._patient.agree(refused is None)
+        except Exception:
+            self._undo(done)
+            raise
+        if not is_done:
+            self._undo(done)
+            return refused or Refused("it was refused or failed on another rank")
+        if any("weights" in one.changes for one in done):
+            self._patient.spread()
+        for one in done:
+            if one.rewound_to is not None:
+                self._patient.snapshots.drop_after(one.rewound_to)
+                self.back_at = 2 * occasion.step - one.rewound_to
+                self._rewound()
+        return done
+
+    @staticmethod
+    def _undo(done: Sequence[Done]) -> None:
+        for one in reversed(done):
+            one.undo()
+
+    def _done_here(self, treatment: Treatment, occasion: Occasion) -> tuple[list[Done], Refused | None]:
+        """The actions of a treatment, in this process; what was done before a refusal is undone."""
         done: list[Done] = []
         # Knobs before weights: they are undone for nothing.
         for name, arguments in sorted(treatment.actions, key=lambda action: action[0] == "rewind"):
@@ -153,20 +206,13 @@ class Transactions:
                 logger.warning("step %.0f: %s failed and is undone", occasion.step, name, exc_info=True)
                 result = Refused(f"it failed with {type(error).__name__}: {error}")
             if isinstance(result, Refused):
-                for one in reversed(done):
-                    one.undo()
-                return result
+                self._undo(done)
+                return [], result
             done.append(result)
         if not self._is_new(treatment, done):
-            for one in reversed(done):
-                one.undo()
-            return Refused("the same was tried before, in vain")
-        for one in done:
-            if one.rewound_to is not None:
-                self._patient.snapshots.drop_after(one.rewound_to)
-                self.back_at = 2 * occasion.step - one.rewound_to
-                self._rewound()
-        return done
+            self._undo(done)
+            return [], Refused("the same was tried before, in vain")
+        return done, None
 
     def _is_new(self, treatment: Treatment, done: Sequence[Done]) -> bool:
         """Whether an act differs from those reverted so far: at a knob's floor one is the same as the one before."""
@@ -183,8 +229,8 @@ class Transactions:
             return None
         finding, verify = course.finding, course.treatment.verify
         ticks = judge.ticks(course.rule)
-        if course.first_tick is None:
-            course.first_tick = ticks
+        if course.first_tick is None or any(knobs.is_warming_up for knobs in self._patient.knobs):
+            course.first_tick = ticks  # steps of a warm-up say little of those after it
         passed = ticks - course.first_tick
         if passed < 1:  # what the judge knows is from before the treatment
             return None
@@ -222,6 +268,7 @@ class Transactions:
             self._quiet_until = self._ledger.step + max(self._policy.cool_down, self._ledger.step / 20)
             self._ledger.settle(self.course.record, "kept", why, numbers)
             self.cured.add(self.course.rule)
+            self._began_afresh |= self.course.treatment.begins_afresh
             self.course = None
 
     def revert(self, why: str, numbers: Mapping[str, tuple[float, float]] = MappingProxyType({})) -> None:

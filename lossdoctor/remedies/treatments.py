@@ -66,11 +66,18 @@ class Treatment:
     actions: tuple[tuple[str, Mapping[str, float]], ...]
     verify: str | None = None
     within: int | None = None
+    deeper: bool = False
+    """Whether it is one before it with a deeper cut, for when all have failed."""
 
     @property
     def name(self) -> str:
         """The actions' names, joined by a plus sign."""
         return "+".join(name for name, _ in self.actions)
+
+    @property
+    def begins_afresh(self) -> bool:
+        """Whether it goes back to where the training began."""
+        return any(name == "rewind" and numbers.get("before", math.inf) <= 1 for name, numbers in self.actions)
 
     @property
     def names(self) -> frozenset[str]:
@@ -148,7 +155,9 @@ def treatments(
         where = by_name.get("rewind", {})
         for _ in range(DEEPER):
             factor = max(factor**2, factor / 10)
-            found.append(Treatment((("rewind", where), ("scale_lr", {"factor": factor})), last.verify, last.within))
+            warm_up = [("warm_up_again", by_name["warm_up_again"])] if "warm_up_again" in by_name else []
+            actions = (("rewind", where), ("scale_lr", {"factor": factor}), *warm_up)
+            found.append(Treatment(actions, last.verify, last.within, deeper=True))
     if last_resort and found and found[-1].actions[0][0] != "early_stop":
         found.append(Treatment(LAST_RESORT))
     return found

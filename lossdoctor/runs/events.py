@@ -6,8 +6,12 @@ import msgspec
 
 __all__ = ["Event", "FindingEvent", "Intervention", "Mark", "Outcome"]
 
-Outcome: TypeAlias = Literal["pending", "kept", "reverted", "failed", "proposed"]
-"""What became of an intervention; "proposed" was never made: a dry run says what it would have done."""
+Outcome: TypeAlias = Literal["pending", "kept", "reverted", "failed", "proposed", "tried"]
+"""What became of an intervention.
+
+"proposed" was never made: a dry run says what it would have done. "tried" was put back at once: treatments were run
+side by side to choose between them.
+"""
 
 
 class Intervention(msgspec.Struct, frozen=True, kw_only=True, tag="intervention", tag_field="kind"):

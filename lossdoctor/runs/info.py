@@ -51,6 +51,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a module is attention, by its type or the name of its type."""
     unsynchronized_batch_norm: bool | None = None
     """Whether a BatchNorm takes its statistics from the batch of one device alone."""
+    units_alike: float | None = None
+    """Share of the hidden layers whose units begin as copies of each other."""
 
 
 class GroupInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,6 +242,7 @@ def _recipe(info: RunInfo) -> dict[str, float | None]:
         "recurrent": model.recurrent,
         "attention": model.attention,
         "unsynchronized_batch_norm": model.unsynchronized_batch_norm,
+        "units_alike": model.units_alike,
         "norm_weight_decay": max(on_norms, default=None),
         "coupled_weight_decay": max(coupled, default=None),
         "seeded": _is_seeded(info),

@@ -8,9 +8,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lossdoctor.runs.tables import Column, Run, Table
+from lossdoctor.runs.tables import Block, Column, Run, Table
 
-__all__ = ["RANK_COLUMNS", "combine"]
+__all__ = ["RANK_COLUMNS", "SHARE_COLUMNS", "combine", "whole_of", "without_shares"]
+
+SHARE_COLUMNS = frozenset({"grad_norm", "grad_norm_clipped", "param_norm", "update_ratio"})
+"""The columns, of steps and with `layer_` before them of layers, in which each rank has its share of a whole."""
 
 RANK_COLUMNS = frozenset(
     {
@@ -51,6 +54,24 @@ def combine(run: Run, others: Sequence[Run]) -> Run:
     return replace(run, info=info, steps=Table(steps), layers=layers)
 
 
+def whole_of(blocks: Sequence[Block]) -> Block:
+    """The block of rank 0 of a run with shards, with the norms of the shares of all ranks together."""
+    first, tables = blocks[0], {}
+    with np.errstate(all="ignore"):
+        for name, prefix in (("steps", ""), ("layers", "layer_")):
+            own: Table = getattr(first, name)
+            summed = (
+                _summed(_Aligned([getattr(one, name) for one in blocks]), prefix, is_whole=True) if len(own) else {}
+            )
+            tables[name] = Table({**own.columns, **summed})
+    return Block(tables["steps"], first.evaluations, tables["layers"])
+
+
+def without_shares(block: Block) -> Block:
+    """A block of one of several ranks with shards, without what would be wrong as a norm."""
+    return Block(_without(block.steps, ""), block.evaluations, _without(block.layers, "layer_"))
+
+
 class _Aligned:
     """Columns of several ranks, on the rows of the first."""
 
@@ -65,7 +86,9 @@ class _Aligned:
 
     def column(self, name: str) -> tuple[Floats, Mask]:
         """Values and mask of shape (ranks, rows) or (ranks, rows, layers); what a rank lacks is unobserved."""
-        shape = next((t.columns[name].values.shape[1:] for t in self._tables if name in t.columns), ())
+        known = [column.values.shape[1:] for table in self._tables for column in table.columns.values()]
+        widest = max(known, key=len, default=())  # what no rank has yet is unobserved for every layer
+        shape = next((t.columns[name].values.shape[1:] for t in self._tables if name in t.columns), widest)
         found = [self._one(table, *rows, name, shape) for table, rows in zip(self._tables, self._rows, strict=True)]
         return np.stack([values for values, _ in found]), np.stack([mask for _, mask in found])
 
@@ -139,10 +162,12 @@ def _summed(ranks: _Aligned, prefix: str, *, is_whole: bool) -> dict[str, Column
 
 def _without_shares(run: Run) -> Run:
     """A run of which only one rank's shares are known: as norms they would be wrong."""
-    names = ("grad_norm", "grad_norm_clipped", "param_norm", "update_ratio", "grad_to_param")
-    steps = {name: column for name, column in run.steps.columns.items() if name not in names}
-    layers = {name: column for name, column in run.layers.columns.items() if name.removeprefix("layer_") not in names}
-    return replace(run, steps=Table(steps), layers=Table(layers))
+    return replace(run, steps=_without(run.steps, ""), layers=_without(run.layers, "layer_"))
+
+
+def _without(table: Table, prefix: str) -> Table:
+    names = {prefix + name for name in (*SHARE_COLUMNS, "grad_to_param")}
+    return Table({name: column for name, column in table.columns.items() if name not in names})
 
 
 def _stored(values: Any, observed: Mask) -> Column:

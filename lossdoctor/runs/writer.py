@@ -200,6 +200,8 @@ class RunWriter:
 
     def _drain(self) -> None:
         """Write everything queued: one batch a table, unless there is a great deal."""
+        if not self._queue:  # four times a second, mostly
+            return
         blocks: list[Block] = []
         events: list[Event] = []
 

@@ -212,6 +212,14 @@ def test_a_broadcast_target_shows_only_where_the_loss_was_really_broadcast(trapp
     assert run.info.classes is None
 
 
+def test_a_layer_as_wide_as_the_batch_is_no_broadcast():
+    x, _ = rows()
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1))
+    loader = DataLoader(TensorDataset(x, x.sum(1)), 16)
+    run, _, _ = train(loader, model, criterion=lambda predicted, y: F.mse_loss(predicted.squeeze(1), y))
+    assert set(observed(run.steps, "shape_mismatch")) == {0.0}
+
+
 def test_one_logit_for_two_classes_predicts():
     x, y = rows(classes=2)
     loader = DataLoader(TensorDataset(x, y.float().unsqueeze(1)), 16)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lossdoctor.capture.loss_graph import loss_measures, ran_eagerly, took_shape
+from lossdoctor.capture.loss_graph import is_broadcast, loss_measures, ran_eagerly
 
 LABELS = torch.tensor([0, 2, 1, 1])
 TARGETS = torch.tensor([0.0, 1.0, 1.0, 0.0])
@@ -75,6 +75,24 @@ def test_a_binary_cross_entropy_is_known_for_one():
     assert measured(F.soft_margin_loss(scores(4, 1)[:, 0], 2 * TARGETS - 1))["binary_targets"] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("loss", "alone"),
+    [
+        (lambda: F.cross_entropy(scores(4, 3), LABELS), True),
+        (lambda: F.cross_entropy(scores(4, 3), LABELS, label_smoothing=0.1) / 4, True),
+        (lambda: F.cross_entropy(scores(4, 3), LABELS) + 0.5 * F.cross_entropy(scores(4, 3), LABELS), True),
+        (lambda: torch.stack([F.cross_entropy(scores(4, 3), LABELS) for _ in range(2)]).mean(), True),
+        (lambda: F.binary_cross_entropy_with_logits(scores(4, 1)[:, 0], TARGETS, reduction="none").mean(), True),
+        (lambda: F.cross_entropy(scores(4, 3), LABELS) + F.mse_loss(scores(4, 1), torch.randn(4, 1)), False),
+        (lambda: F.cross_entropy(scores(4, 3), LABELS) * scores(1, 1).exp().mean(), False),
+        (lambda: F.cross_entropy(scores(4, 3), LABELS) + scores(1, 1).mean(), False),
+    ],
+)
+def test_a_cross_entropy_that_other_terms_join_is_not_alone(loss, alone):
+    assert measured(loss())["cross_entropy_alone"] == alone
+    assert "cross_entropy_alone" not in measured(F.mse_loss(scores(4, 1), torch.randn(4, 1)))
+
+
 def test_a_loss_without_a_graph_says_nothing():
     assert loss_measures(torch.tensor(1.0)) == {}
 
@@ -84,13 +102,22 @@ def test_a_loss_without_a_graph_says_nothing():
 )
 @pytest.mark.filterwarnings("ignore:Using a target size")
 def test_the_graph_of_a_loss_tells_whether_it_was_broadcast(criterion):
-    model, x, y = nn.Linear(3, 1), torch.randn(5, 3), torch.randn(5)
-    trapped = criterion(model(x), y)
-    right = criterion(model(x).squeeze(1), y)
+    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 1))  # (5, 5) everywhere
+    x, y, pairs = torch.randn(5, 3), torch.randn(5), torch.Size((5, 5))
+    output, other = model(x), model(x)
+    trapped = criterion(output * 2 + 1, y)
+    penalty = sum(weight.square().sum() for weight in model.parameters())
+    right = criterion(other.squeeze(1), y) + penalty
     for loss in (trapped, right):
-        loss.backward()
-    assert took_shape(trapped, torch.Size((5, 5))) is True
-    assert took_shape(right, torch.Size((5, 5))) is False
-    assert took_shape(right.detach(), torch.Size((5, 5))) is None
+        loss.backward(retain_graph=True)
+    assert is_broadcast(trapped, output.grad_fn, pairs) is True
+    assert is_broadcast(right, other.grad_fn, pairs) is False
+    assert is_broadcast(right.detach(), other.grad_fn, pairs) is None
     assert ran_eagerly(right)
     assert not ran_eagerly(right.detach())
+
+
+def test_outputs_that_are_set_off_against_each_other_are_not_broadcast():
+    output = nn.Linear(3, 1)(torch.randn(5, 3))
+    ranking = F.softplus(-(output - output.T)).mean()
+    assert is_broadcast(ranking, output.grad_fn, torch.Size((5, 5))) is False

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -243,3 +244,16 @@ def test_after_a_fault_inside_the_remedies_the_optimizer_has_the_hooks_of_the_re
 
     monkeypatch.setattr("lossdoctor.remedies.remediator.Remediator.act", broken)
     assert hooks("auto") == expected
+
+
+def test_the_first_judging_waits_until_the_training_has_had_its_time(tmp_path, monkeypatch):
+    model = torch.nn.Linear(2, 1)
+    with Monitor(model, torch.optim.SGD(model.parameters(), lr=0.1), tmp_path / "run") as monitor:
+        judge = monitor._session.judge
+        began = time.perf_counter()
+        assert not judge.is_due
+        monkeypatch.setattr("lossdoctor.capture.live.time.perf_counter", lambda: began + 9)
+        assert not judge.is_due
+        monkeypatch.setattr("lossdoctor.capture.live.time.perf_counter", lambda: began + 11)
+        assert judge.is_due
+        monkeypatch.undo()

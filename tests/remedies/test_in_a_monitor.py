@@ -8,8 +8,8 @@ from lossdoctor.runs.reader import read_run
 from tests.remedies.patients import NAN, batch, network, same, values_of
 
 
-def treated(run_dir, *, steps, rate, bad=frozenset(), remediate="auto", raised_at=None, optimizer="sgd"):
-    """A regression; at `raised_at` the loop multiplies its learning rate by 40."""
+def treated(run_dir, *, steps, rate, bad=frozenset(), remediate="auto", raised_at=None, optimizer="sgd", far=None):
+    """A regression; at `raised_at` the loop multiplies its learning rate by 40, targets are `far` off at some steps."""
     model = network(norm=optimizer == "adamw")
     if optimizer == "sgd":
         made = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
@@ -21,6 +21,7 @@ def treated(run_dir, *, steps, rate, bad=frozenset(), remediate="auto", raised_a
             if step == raised_at:
                 made.param_groups[0]["lr"] *= 40
             x, y = batch(step)
+            y = y * (far or {}).get(step, 1.0)
             made.zero_grad()
             loss = nn.functional.mse_loss(model(x * NAN if step in bad else x), y)
             loss.backward()
@@ -64,3 +65,22 @@ def test_a_healthy_training_is_bit_identical_in_auto(tmp_path):
     assert run.interventions == ()
     assert watched == losses
     assert same(values_of(model), values_of(plain))
+
+
+def test_spikes_that_come_again_are_a_habit_from_the_third_on(tmp_path):
+    far = {100 + 25 * number: 3.0 * 2**number for number in range(6)}
+    _, untreated, _ = treated(tmp_path / "off", steps=300, rate=0.01, far=far, remediate="off", optimizer="adamw")
+    _, losses, run = treated(tmp_path / "auto", steps=300, rate=0.01, far=far, optimizer="adamw")
+    acts = [one for one in run.interventions if one.rule == "loss_spike"]
+    assert {(one.action, one.outcome) for one in acts} == {("skip_batch", "kept")}
+    assert acts[0].step >= sorted(far)[2]
+    assert sum(losses[-20:]) < 0.5 * sum(untreated[-20:])
+
+
+def test_a_start_that_threw_the_weights_is_made_again_with_a_warm_up(tmp_path):
+    _, untreated, _ = treated(tmp_path / "off", steps=200, rate=3.0, optimizer="adamw", remediate="off")
+    _, losses, run = treated(tmp_path / "auto", steps=200, rate=3.0, optimizer="adamw")
+    first, *_ = run.interventions
+    assert (first.action, first.outcome) == ("rewind+scale_lr+warm_up_again", "kept")
+    assert first.changes["weights"] == (first.step, 0)
+    assert sum(losses[-20:]) < 0.5 * sum(untreated[-20:])

@@ -20,6 +20,7 @@ ILL = "exploding_gradient"
         ({"actions": ["scale_rl"]}, "no action 'scale_rl'; did you mean 'scale_lr'"),
         ({"budget": -1}, "budget=-1"),
         ({"generations": 1}, "at least 2"),
+        ({"trial_steps": 8}, "tell nothing apart"),
         ({"hopeless": 8}, "above bad_in_a_row"),
         ({"best_by": "val_zeal"}, "higher_is_better"),
     ],

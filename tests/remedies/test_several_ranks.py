@@ -1,36 +1,17 @@
 """Two processes on gloo, treated together: replicas stay equal through everything that is done to them."""
 
-import json
-import os
-import subprocess
-import sys
-from contextlib import ExitStack
-from pathlib import Path
-
 import pytest
 
+from tests.remedies.processes import told_by_two
 from tests.remedies.ranks import SCENARIOS
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """What each of the two ranks says of each training, by scenario."""
     here = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with ExitStack() as stack:
-        processes = []
-        for rank in range(2):
-            command = [sys.executable, "-m", "tests.remedies.ranks", str(rank), "2", str(here / "store"), str(here)]
-            stderr = stack.enter_context((here / f"stderr-{rank}").open("wb"))
-            processes.append(
-                subprocess.Popen(command, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=stderr)
-            )
-            stack.callback(processes[-1].kill)
-        lines = [process.communicate(timeout=180)[0].decode().splitlines() for process in processes]
-    assert [len(one) for one in lines] == [len(SCENARIOS)] * 2, (here / "stderr-0").read_text()[-3000:]
-    return {name: [json.loads(one) for one in both] for name, *both in zip(SCENARIOS, *lines, strict=True)}
+    ranks = told_by_two("tests.remedies.ranks", here, lines=len(SCENARIOS))
+    return dict(zip(SCENARIOS, zip(*ranks, strict=True), strict=True))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from lossdoctor.remedies import places
 from lossdoctor.remedies import snapshots as snapshots_module
 from lossdoctor.remedies.snapshots import Snapshots, is_due
 from tests.remedies.patients import NAN, OPTIMIZERS, batch, network, same, values_of
@@ -302,12 +303,12 @@ def test_tied_weights_are_copied_once_and_expanded_constants_not_at_all():
 def test_without_memory_fewer_snapshots_are_kept_or_none(monkeypatch, caplog):
     model = network()
     size = 12 * sum(parameter.numel() for parameter in model.parameters())
-    monkeypatch.setattr(snapshots_module, "_available_memory", lambda: 2 * 4 * size)
+    monkeypatch.setattr(places, "available_memory", lambda: 2 * 4 * size)
     snapshots = Snapshots(model, [])
     for number in range(10):
         assert snapshots.take(number)
     assert len(snapshots.steps) == 3
-    monkeypatch.setattr(snapshots_module, "_available_memory", lambda: size)
+    monkeypatch.setattr(places, "available_memory", lambda: size)
     with caplog.at_level(logging.WARNING):
         snapshots = Snapshots(model, [])
         assert not snapshots.take(0)

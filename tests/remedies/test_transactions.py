@@ -3,7 +3,8 @@
 What peers were found to do wrong is tested where it belongs: one NaN costs one step, BatchNorm survives a NaN batch, a
 second failure takes a different action (test_remediator); a rewind never lands on a snapshot younger than the fault and
 never rewinds the learning rate (test_snapshots); an exception inside optimizer.step leaves no multiplier behind
-(test_knobs); a vetoed act leaves no trace (test_policy). Here: one NaN late in a run, and letting go of a schedule.
+(test_knobs); a vetoed act leaves no trace (test_policy). Here: one NaN late in a run, letting go of a schedule, and
+resuming again and again under a standing cut.
 """
 
 import pytest
@@ -55,6 +56,54 @@ def test_when_the_doctor_lets_go_the_schedule_is_what_it_would_have_been(kept):
     moved = (values_of(patient.model)[0] - weights[0]).abs().max()
     expected = patient.optimizer.param_groups[0]["lr"] * patient.model[0].weight.grad.abs().max()
     assert torch.isclose(moved, expected, rtol=1e-3)
+
+
+def test_resuming_again_and_again_does_not_cut_the_learning_rate_again():
+    patient = admit("adamw")
+    patient.train(60)
+    patient.remediator.act([diverged(CUT)], 60)
+    for _ in range(3):
+        weights, moments, state = (
+            patient.model.state_dict(),
+            patient.optimizer.state_dict(),
+            patient.remediator.state_dict(),
+        )
+        resumed = admit("adamw")
+        resumed.model.load_state_dict(weights)
+        resumed.optimizer.load_state_dict(moments)
+        resumed.remediator.load_state_dict(state)
+        resumed.step = patient.step
+        resumed.train(10)
+        assert resumed.optimizer.param_groups[0]["lr"] == 0.01, "a checkpoint holds the loop's own rate"
+        assert resumed.remediator.multipliers == [0.5]
+        patient = resumed
+
+
+def test_a_warm_up_is_judged_when_it_is_over():
+    patient, judge = admit(), Judge(ill={"divergence"}, holds=True)
+    patient.train(60)
+    patient.remediator.act([diverged(("rewind", {"before": 1.0}), ("warm_up_again", {"steps": 20.0}))], 60)
+    for _ in range(3):
+        patient.train(5)
+        patient.remediator.settle(judge.tick(5), patient.step)
+        assert patient.outcomes == [("divergence", "rewind+warm_up_again", "pending")]
+    patient.train(6)
+    patient.remediator.settle(judge.tick(5), patient.step)
+    patient.remediator.settle(judge.tick(1), patient.step)
+    assert patient.outcomes == [("divergence", "rewind+warm_up_again", "kept")]
+
+
+def test_a_training_is_begun_afresh_once():
+    afresh = ("rewind", {"before": 1.0, "factor": 0.5})
+    patient, judge = admit(), Judge(holds=True)
+    patient.train(60)
+    patient.remediator.act([diverged(afresh)], 60)
+    patient.remediator.settle(judge.tick(), 60)
+    patient.remediator.settle(judge.tick(), 61)
+    patient.train(140)
+    patient.remediator.act([finding("missing_warmup", afresh, CUT, since=150)], 200)
+    assert patient.outcomes[-1] == ("missing_warmup", "scale_lr", "pending")
+    assert "begun afresh already" in patient.written[-1].reason
 
 
 def test_who_is_on_the_way_gets_more_time_and_who_is_not_does_not():

@@ -51,6 +51,15 @@ def test_an_unstable_run_gets_deeper_cuts_when_all_else_has_failed():
     assert len(treatments(prescribe(("scale_lr", {"factor": 2.0})), unstable=True)) == 1
 
 
+def test_deeper_cuts_of_a_fresh_start_warm_up_as_well_and_are_known_as_such():
+    afresh = prescribe(("rewind", {"before": 1.0, "factor": 0.5}), ("warm_up_again", {"steps": 9.0}))
+    ladder = treatments(afresh, unstable=True)
+    assert {one.name for one in ladder} == {"rewind+scale_lr+warm_up_again"}
+    assert [one.deeper for one in ladder] == [False, True, True, True]
+    assert all(one.begins_afresh for one in ladder)
+    assert not any(one.begins_afresh for one in treatments(prescribe(("rewind", {}), ("scale_lr", {"factor": 0.5}))))
+
+
 def test_stopping_with_the_best_weights_is_the_last_resort_of_an_error_of_an_unstable_run_alone():
     cut = ("scale_lr", {"factor": 0.5})
     assert ladder_of(finding("a", cut, category="unstable"))[-1].actions is LAST_RESORT
