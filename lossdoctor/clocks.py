@@ -12,7 +12,8 @@ gives the same ticks, bit for bit.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache, partial
 
 import numpy as np
 
@@ -21,12 +22,14 @@ from lossdoctor.origins import ORIGINS, origin
 from lossdoctor.runs.stacking import stack
 from lossdoctor.runs.tables import Block, Table
 from lossdoctor.signals import SIGNALS, Clock
+from lossdoctor.spans import Companions, Rows
 from lossdoctor.statistics import Array
 
 __all__ = [
     "COMPANIONS",
     "EvaluationClock",
     "IntervalClock",
+    "Shared",
     "StepClock",
     "Ticks",
     "finite",
@@ -72,6 +75,7 @@ def _with_counts(names: Iterable[str]) -> list[str]:
     return [*names, *(f"{name}{_SUFFIX}" for name in names if name not in {"step", "time"})]
 
 
+@cache
 def names_on(clock: Clock) -> frozenset[str]:
     """Every name a rule on this clock may use for a signal."""
     by_source = {
@@ -104,6 +108,10 @@ class Ticks:
         """Number of ticks."""
         return len(self.step)
 
+    def __getitem__(self, rows: slice) -> "Ticks":
+        """Some of the ticks, without a copy."""
+        return Ticks(self.step[rows], {name: values[rows] for name, values in self.signals.items()})
+
 
 def _non_finite(table: Table, name: str) -> Array:
     """1 where a value was observed that is not finite, 0 where only finite ones were, NaN where none was.
@@ -117,65 +125,41 @@ def _non_finite(table: Table, name: str) -> Array:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Shared(Table):
+    """A table that several clocks read: what one made of a column is there for the others."""
+
+    made: dict[str, Array] = field(default_factory=dict)
+
+
 def finite(table: Table, name: str) -> Array:
-    """A column as float64 with NaN for null: (rows,) or (rows, layers); all NaN where it was never recorded."""
+    """A column as float64 with NaN for null: (rows,) or (rows, layers); all NaN where it was never recorded.
+
+    The array is not to be written to: it may be in use elsewhere.
+    """
     if name.endswith(_SUFFIX) and name not in table.columns:
         return _non_finite(table, name.removesuffix(_SUFFIX))
+    if isinstance(table, Shared):
+        if name not in table.made:
+            table.made[name] = _finite(table, name)
+        return table.made[name]
+    return _finite(table, name)
+
+
+def _finite(table: Table, name: str) -> Array:
     column = table.columns.get(name)
     if column is None:
         return np.broadcast_to(np.nan, len(table))
     values = column.values.astype(np.float64)
     if column.observed is not None:
         values[~column.observed] = np.nan
-    values[~np.isfinite(values)] = np.nan
+    if not (known := np.isfinite(values)).all():
+        values[~known] = np.nan
     return values
 
 
-class _Rows:
-    """Step rows that wait for their span to end. Chunks are joined only when rows are taken, so waiting is cheap."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._chunks: dict[str, list[Array]] = {name: [] for name in names}
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def extend(self, table: Table) -> None:
-        self._length += len(table)
-        for name, chunks in self._chunks.items():
-            chunks.append(table.step if name == "step" else finite(table, name))
-
-    def joined(self) -> dict[str, Array]:
-        for chunks in self._chunks.values():
-            if len(chunks) > 1:
-                chunks[:] = [np.concatenate(chunks)]
-        return {name: chunks[0] if chunks else np.empty(0) for name, chunks in self._chunks.items()}
-
-    def take(self, rows: int) -> dict[str, Array]:
-        taken: dict[str, Array] = {}
-        for name, values in self.joined().items():
-            taken[name] = values[:rows]
-            self._chunks[name] = [values[rows:]]
-        self._length -= rows
-        return taken
-
-
-class _Companions:
-    """What a slower clock says of step signals over a span of rows."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self.names = sorted(names)
-        self._wanted = {name: source_of(name) for name in self.names}
-        self.sources = sorted({source for source, _ in self._wanted.values()})
-
-    def __call__(self, span: Mapping[str, Array]) -> dict[str, float]:
-        present = {source: span[source][~np.isnan(span[source])] for source in self.sources}
-        found: dict[str, float] = {}
-        for name, (source, companion) in self._wanted.items():
-            values = present[source]
-            found[name] = COMPANIONS[companion or "last"](values) if len(values) else np.nan
-        return found
+def _rows_of(table: Table, name: str) -> Array:
+    return table.step if name == "step" else finite(table, name)
 
 
 class StepClock:
@@ -203,8 +187,8 @@ class IntervalClock:
     def __init__(self, names: Iterable[str], *, layers: int = 0, smallest: int = 2) -> None:
         names = {*names} - {"step"}
         self._layer_names = sorted(name for name in names if name.startswith("layer_"))
-        self._companions = _Companions(names - {*self._layer_names})
-        self._rows = _Rows(["step", *self._companions.sources])
+        self._companions = Companions({name: source_of(name) for name in names - {*self._layer_names}})
+        self._rows = Rows(["step", *self._companions.sources])
         self._layers, self._smallest = layers, smallest
         self._depth = np.linspace(0.0, 1.0, layers) if layers > 1 else np.zeros(layers)
         self._start = 0
@@ -212,32 +196,37 @@ class IntervalClock:
 
     def observe(self, block: Block) -> Ticks:
         """The intervals that close within the next block."""
-        self._rows.extend(block.steps)
+        self._rows.extend(len(block.steps), partial(_rows_of, block.steps))
         samples = stack([table for table in (self._samples, block.layers) if len(table)])
+        layered = {name: finite(samples, name) for name in self._layer_names if name in samples.columns}
         ends: list[float] = []
         rows: list[dict[str, float]] = []
         layer_rows: list[dict[str, Array]] = []
+        begin = 0
         while len(self._rows) >= (size := interval_rows(self._start, self._smallest)):
             span = self._rows.take(size)
             ends.append(float(span["step"][-1]))
             rows.append(self._companions(span))
-            upto = int(np.searchsorted(samples.step, ends[-1], "right"))
-            layer_rows.append({name: self._sample(samples[:upto], name) for name in self._layer_names})
-            samples = samples[upto:]
+            end = int(np.searchsorted(samples.step, ends[-1], "right"))
+            layer_rows.append({name: self._latest(name, layered, slice(begin, end)) for name in self._layer_names})
+            begin = end
             self._start += size
-        self._samples = samples
+        self._samples = samples[begin:]
         signals = {name: np.array([row[name] for row in rows]) for name in self._companions.names}
         for name in self._layer_names:
             signals[name] = np.array([row[name] for row in layer_rows]).reshape(len(ends), self._layers)
         return Ticks(np.array(ends), {"step": np.array(ends), **signals})
 
-    def _sample(self, samples: Table, name: str) -> Array:
+    def _latest(self, name: str, layered: Mapping[str, Array], rows: slice) -> Array:
+        """The latest sample of every layer in some rows."""
         if name == "layer_depth":
             return self._depth
         latest = np.full(self._layers, np.nan)
-        if name in samples.columns and len(samples):
-            for row in finite(samples, name):
-                latest = np.where(np.isnan(row), latest, row)
+        if name in layered:
+            for row in layered[name][rows][::-1]:
+                latest = np.where(np.isnan(latest), row, latest)
+                if not np.isnan(latest).any():
+                    break
         return latest
 
 
@@ -253,13 +242,13 @@ class EvaluationClock:
     def __init__(self, names: Iterable[str]) -> None:
         names = {*names} - {"step"}
         self._own = sorted(of_evaluations(names))
-        self._companions = _Companions(names - {*self._own})
-        self._rows = _Rows(self._companions.sources)
+        self._companions = Companions({name: source_of(name) for name in names - {*self._own}})
+        self._rows = Rows(self._companions.sources)
 
     def observe(self, block: Block) -> Ticks:
         """The evaluations of the next block."""
         waiting = len(self._rows)
-        self._rows.extend(block.steps)
+        self._rows.extend(len(block.steps), partial(_rows_of, block.steps))
         step = block.evaluations.step
         rows: list[dict[str, float]] = []
         taken = 0

@@ -166,8 +166,13 @@ class Compiler:
             windows = [entry.default_window]
         if len(series) != entry.series or len(windows) != int(entry.window):
             raise self._fail(f"{word}() is used as {entry.meaning}")
+        return self._statistic(word, windows, series)
 
-        return self._graph.intern((word, *windows), tuple(series), partial(entry.make, *windows), remembers=True)
+    def _statistic(self, word: str, windows: list[int], series: list[int]) -> int:
+        entry = VOCABULARY[word]
+        further = [self._statistic(entry.beside, windows, series)] if entry.beside else []
+        make = partial(entry.make, *windows)
+        return self._graph.intern((word, *windows), (*series, *further), make, remembers=True)
 
     def _window(self, word: str, argument: ast.expr) -> int:
         value = self._graph.constant(self._visit(argument))

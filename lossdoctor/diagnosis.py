@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lossdoctor.clocks import EvaluationClock, IntervalClock, StepClock, Ticks
+from lossdoctor.clocks import EvaluationClock, IntervalClock, Shared, StepClock, Ticks
 from lossdoctor.findings import Diagnosis, Finding, Undecided
 from lossdoctor.health import EVALUATION_NAMES, INTERVAL_NAMES, Health
-from lossdoctor.judging import RuleGroup, Standing
+from lossdoctor.judges import Judges, RuleGroup
+from lossdoctor.judging import Standing
 from lossdoctor.naming import named
-from lossdoctor.plans import Plans
+from lossdoctor.plans import GroupPlan, Plans, is_layered
 from lossdoctor.rulebook import Rule, Rulebook
 from lossdoctor.run_clock import RunClock
 from lossdoctor.runs.events import Intervention
@@ -22,7 +23,7 @@ from lossdoctor.verdicts import arrange, conclude, settle
 if TYPE_CHECKING:
     from lossdoctor.signals import Clock
 
-__all__ = ["Diagnoser", "RuleGroup", "diagnose"]
+__all__ = ["Diagnoser", "diagnose"]
 
 
 @dataclass(slots=True)
@@ -56,14 +57,14 @@ class Diagnoser:
         for rule in rulebook.rules.values():
             if rule.clock != "run" and not self._plans.applies(rule, self._facts):
                 continue
-            layered = rule.each == "layer" or any(name.startswith("layer_") for name in rule.signals | rule.optional)
-            grouped.setdefault((rule.clock, rule.signals, layered), []).append(rule)
-        self._groups: dict[Clock, list[RuleGroup]] = {"step": [], "interval": [], "evaluation": [], "run": []}
+            grouped.setdefault((rule.clock, rule.signals, is_layered(rule)), []).append(rule)
+        self._run_rules = [rules for rules in grouped.values() if rules[0].clock == "run"]
+        plans: dict[Clock, list[GroupPlan]] = {"step": [], "interval": [], "evaluation": []}
         for rules in grouped.values():
             if rules[0].clock != "run":
-                self._groups[rules[0].clock].append(RuleGroup(self._plans.group(rules), self._facts))
-        self._run_rules = [rules for rules in grouped.values() if rules[0].clock == "run"]
-        names = {clock: {name for group in groups for name in group.names} for clock, groups in self._groups.items()}
+                plans[rules[0].clock].append(self._plans.group(rules))
+        self._judges = {clock: Judges(on_clock, self._facts) for clock, on_clock in plans.items()}
+        names = {clock: {name for plan in on_clock for name in plan.names} for clock, on_clock in plans.items()}
         run_names = {name for rules in self._run_rules for rule in rules for name in rule.signals | rule.optional}
         self._clocks = _Clocks(
             StepClock(names["step"]),
@@ -72,11 +73,13 @@ class Diagnoser:
             RunClock(run_names),
         )
         self._health = Health(self._facts)
-        groups = [group for groups in self._groups.values() for group in groups]
+        self._rows_are_means = rows_are_means
+        groups = [group for judges in self._judges.values() for group in judges.groups]
         self._states = {state.rule.id: state for group in groups for state in group.states}
 
     def observe(self, block: Block) -> list[Finding]:
         """Take in the next block of the run and return the findings that began in it, in the order of their steps."""
+        block = Block(*(Shared(table.columns) for table in (block.steps, block.evaluations, block.layers)))
         clocks = self._clocks
         clocks.seen["steps"] += len(block.steps)
         clocks.seen["evaluations"] += len(block.evaluations)
@@ -90,8 +93,7 @@ class Diagnoser:
         began = [
             state.finding(episode, self._layers)
             for clock, on_clock in ticks.items()
-            for group in self._groups[clock]
-            for state, episode in group.observe(on_clock)
+            for state, episode in self._judges[clock].observe(on_clock)
         ]
         return sorted(began, key=lambda finding: (finding.detected, finding.rule))
 
@@ -129,7 +131,7 @@ class Diagnoser:
 
     def at_the_end(self) -> list[Finding]:
         """What the rules on the run clock find; provisional while the run goes on."""
-        states = [state for group in self._judge_run() for state in group.states]
+        states = [state for group in (*self._judge_run(), *self._judge_nothing()) for state in group.states]
         return [state.finding(episode, self._layers) for state in states for episode in state.tracker.episodes]
 
     def _judge_run(self) -> list[RuleGroup]:
@@ -137,10 +139,17 @@ class Diagnoser:
         tick = self._clocks.run.tick()
         known = {**self._facts, **{name: float(count) for name, count in self._clocks.seen.items()}}
         applicable = ([rule for rule in rules if self._plans.applies(rule, known)] for rules in self._run_rules)
-        groups = [RuleGroup(self._plans.group(rules), known) for rules in applicable if rules]
-        for group in groups:
-            group.observe(tick)
-        return groups
+        judges = Judges([self._plans.group(rules) for rules in applicable if rules], known)
+        judges.observe(tick)
+        return judges.groups
+
+    def _judge_nothing(self) -> list[RuleGroup]:
+        """The rules on the step clock where no step was ever done: the training may have ended in the first one."""
+        if self._clocks.seen["steps"]:
+            return []
+        judges = Judges([group.plan for group in self._judges["step"].groups], self._facts)
+        judges.observe_nothing(self._clocks.run.step)
+        return judges.groups
 
     def diagnosis(
         self,
@@ -153,13 +162,15 @@ class Diagnoser:
         checks: ModelChecks | None = None,
     ) -> Diagnosis:
         """Everything there is to say about what was seen so far; `checks` has the names of parameters and modules."""
-        groups = [*(group for groups in self._groups.values() for group in groups), *self._judge_run()]
-        findings: list[Finding] = []
+        groups = [*(group for judges in self._judges.values() for group in judges.groups), *self._judge_run()]
+        by_facts = [state for group in self._judge_nothing() for state in group.states if state.tracker.episodes]
+        findings = [state.finding(episode, self._layers) for state in by_facts for episode in state.tracker.episodes]
+        said = {finding.rule for finding in findings}
         passed: list[str] = []
         undecided: list[Undecided] = []
         for group in groups:
             for state in group.states:
-                if not self._plans.applies(state.rule, self._facts):  # known only now
+                if state.rule.id in said or not self._plans.applies(state.rule, self._facts):  # known only now
                     continue
                 if state.tracker.episodes:
                     findings.extend(state.finding(episode, self._layers) for episode in state.tracker.episodes)
@@ -191,6 +202,7 @@ class Diagnoser:
                 config=dict(config or {}),
             ),
             vital,
+            few=self._health.few_rows() if self._rows_are_means else None,
             learned=bool(self._health.signs_of_learning())
             or any("not_learning" in explanations.get(one.rule, ()) for one in arranged if one.severity == "benign"),
         )

@@ -5,10 +5,10 @@ import re
 __all__ = ["higher_is_better"]
 
 _HIGHER = re.compile(
-    "(acc|auc|auroc|average_precision|bleu|dice|f1|iou|map|mcc|ndcg|pearson|precision|psnr|r2|recall|reward|return|rouge"
-    "|score|spearman|ssim|top|win)"
+    "(acc|ap$|ap\\d|auc|auroc|bleu|corr|dice|f1|hella|hits|iou|jaccard|kappa|map|mcc|miou|mrr|ndcg|pearson|prec|psnr"
+    "|r2|recall|reward|return|rouge|score|sensitivity|spearman|specificity|ssim|success|top|win$|winrate|wins)"
 )
-_LOWER = re.compile("(bpb|bpc|bpd|cer|cost|eer|err|fid|loss|mae|mape|mse|nll|perplexity|ppl|rmse|wer)")
+_LOWER = re.compile("(bpb|bpc|bpd|cer|cost|eer|err|fid|loss|lpips|mae|mape|mse|nll|perplexity|ppl|rmse|wer)")
 """How words in the names of metrics begin."""
 
 

@@ -66,6 +66,23 @@ class EpisodeTracker:
         """The episode that is going on."""
         return self.episodes[-1] if self.episodes and not self.episodes[-1].over else None
 
+    def passes(self, truth: Array, ticks: int) -> bool:
+        """Take in so many ticks if nothing can begin or end in them; False if they are to be observed.
+
+        So it is with nearly every block of nearly every rule. All that can happen is that an unfinished streak breaks.
+        `truth` is (ticks, layers), or (1, layers) where it is the same at all of them.
+        """
+        if self.current is not None or (truth == 1).any():
+            return False
+        if truth.size and not truth.any():
+            self.decided += ticks
+        else:
+            decided = np.logical_or.reduce(~np.isnan(truth), axis=1)
+            self.decided += int(np.count_nonzero(decided)) * (ticks if len(truth) == 1 else 1)
+        if ticks:
+            self._streak(np.fmin.reduce(truth, axis=0, keepdims=True))
+        return True
+
     def observe(
         self, step: Array, truth: Array, *, peak: Array, grave: Array, freeze: Callable[[int, int], Frozen]
     ) -> list[Episode]:
@@ -74,15 +91,11 @@ class EpisodeTracker:
         `step` is (ticks,); `truth`, `peak` and `grave` are (ticks, layers), with one layer for rules without. `freeze`
         is asked what the rule says at a (tick, layer) of this block.
         """
-        row_decided = (~np.isnan(truth)).any(axis=1)
-        self.decided += int(np.count_nonzero(row_decided))
-        true = truth == 1
-        row_true = true.any(axis=1)
-        if self.current is None and not row_true.any():
-            # Nearly every block of nearly every rule: all that can happen is that an unfinished streak is broken.
-            if len(step):
-                self._streak(np.fmin.reduce(truth, axis=0, keepdims=True))
+        if self.passes(truth, len(step)):
             return []
+        true = truth == 1
+        row_true, row_decided = true.any(axis=1), (~np.isnan(truth)).any(axis=1)
+        self.decided += int(np.count_nonzero(row_decided))
         streak = self._streak(truth)
         first = self._first(np.broadcast_to(step.reshape(-1, 1), truth.shape), true & (streak == 1))
         firing = true & (streak >= self._patience)

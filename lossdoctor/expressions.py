@@ -9,47 +9,33 @@ three-valued (Kleene): a condition is 1, 0 or NaN for "undecided".
 """
 
 import math
-from collections.abc import Callable, Mapping
-from copy import copy
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy, deepcopy
 
 import numpy as np
 
 from lossdoctor.compiler import MAX_LENGTH, OTHERWISE, Compiler
 from lossdoctor.errors import nearest
+from lossdoctor.filters import Array, is_constant
 from lossdoctor.scope import Scope
-from lossdoctor.statistics import Array
+from lossdoctor.values import Compute, Node, Values
 
 __all__ = ["MAX_LENGTH", "Graph", "Scope", "nearest"]
-
-
-@dataclass(slots=True)
-class _Node:
-    children: tuple[int, ...]
-    make: Callable[[], Callable[..., Array]] | None
-    signals: frozenset[str]
-    """What must be observed for this node to have a value."""
-    uses: frozenset[str]
-    """The same and what it makes use of where it is observed."""
-    facts: frozenset[str]
-    boolean: bool
-    layered: bool
-    remembers: bool = False
-    """Whether it has a state, and so must see a value for every tick."""
 
 
 class Graph:
     """Interned expressions that are evaluated together, block after block.
 
-    `add` parses an expression and returns the number of its node; `evaluate` computes all nodes for one block. A graph
-    has the state of its statistics, so it serves one run; `for_run` makes another from the same expressions. `facts`
-    is read at every block, not copied: what is found out about a run while it goes on is put into the same mapping.
+    `add` parses an expression and returns the number of its node; `evaluate` gives the values of nodes over one block.
+    A graph has the state of its statistics, so it serves one run; `for_run` makes another from the same expressions, to
+    which belongs what is added later, too. `facts` is read at every block, not copied: what is found out about a run
+    while it goes on is put into the same mapping.
     """
 
     def __init__(self, facts: Mapping[str, float] | None = None) -> None:
         self._facts = {} if facts is None else facts
-        self._nodes: list[_Node] = []
-        self._computes: list[Callable[..., Array] | None] = []
+        self._nodes: list[Node] = []
+        self._filters: dict[int, Compute] = {}
         self._names: dict[int, str] = {}
         self._constants: dict[int, float] = {}
         self._fact_names: dict[int, str] = {}
@@ -59,10 +45,15 @@ class Graph:
         """About what one tick costs: the operations, each with the ticks it looks back at."""
 
     def for_run(self, facts: Mapping[str, float]) -> "Graph":
-        """The same expressions with statistics that have seen nothing. To neither graph may be added afterwards."""
+        """The same expressions with statistics that have seen nothing."""
         other = copy(self)
-        other._facts = facts  # noqa: SLF001 - a Graph, too
-        other._computes = [None if node.make is None else node.make() for node in self._nodes]  # noqa: SLF001
+        other._facts, other._filters = facts, {}  # noqa: SLF001 - a Graph, too
+        return other
+
+    def fork(self, nodes: Iterable[int]) -> "Graph":
+        """The same expressions, in which the statistics of these nodes have seen the same: from now on each its own."""
+        other = copy(self)
+        other._filters = deepcopy({node: self._filters[node] for node in nodes if node in self._filters})  # noqa: SLF001
         return other
 
     def add(self, text: str, scope: Scope, part: str) -> int:
@@ -112,7 +103,7 @@ class Graph:
         key = (*key, children)
         if key not in self._interned:
             below = [self._nodes[child] for child in children]
-            node = _Node(
+            node = Node(
                 children,
                 compute,
                 self.signals(*(children[1:] if key[0] == OTHERWISE else children)),
@@ -121,14 +112,14 @@ class Graph:
                 boolean,
                 any(child.layered for child in below) and not str(key[0]).startswith("across_"),
                 remembers,
+                str(key[0]),
             )
             self._interned[key] = self._append(node)
             self.cost += 1 + sum(window for window in key[1:-1] if isinstance(window, int))
         return self._interned[key]
 
-    def _append(self, node: _Node) -> int:
+    def _append(self, node: Node) -> int:
         self._nodes.append(node)
-        self._computes.append(None if node.make is None else node.make())
         return len(self._nodes) - 1
 
     def name(self, name: str) -> int:
@@ -136,7 +127,7 @@ class Graph:
         key = ("name", name)
         if key not in self._interned:
             only = frozenset({name})
-            node = _Node((), None, only, only, frozenset(), boolean=False, layered=name.startswith("layer_"))
+            node = Node((), None, only, only, frozenset(), boolean=False, layered=name.startswith("layer_"))
             self._interned[key] = self._append(node)
             self._names[self._interned[key]] = name
         return self._interned[key]
@@ -153,37 +144,55 @@ class Graph:
 
     def _leaf(self, key: tuple[object, ...], facts: frozenset[str] = frozenset()) -> int:
         if key not in self._interned:
-            node = _Node((), None, frozenset(), frozenset(), facts, boolean=False, layered=False)
+            node = Node((), None, frozenset(), frozenset(), facts, boolean=False, layered=False)
             self._interned[key] = self._append(node)
         return self._interned[key]
 
-    def evaluate(self, signals: Mapping[str, Array], ticks: int) -> list[Array]:
-        """Every node's values over the next block of `ticks` ticks; signals are (ticks,) or (ticks, layers)."""
-        wide = any(array.ndim > 1 for array in signals.values())
-        one = (1, 1) if wide else (1,)
-        facts = {number: self._facts.get(name, math.nan) for number, name in self._fact_names.items()}
-        known = self._constants | facts
-        # What is the same at all ticks is computed once: it stays an array of one tick, which numpy spreads.
-        values: list[Array] = []
-        with np.errstate(all="ignore"):
-            for number, node in enumerate(self._nodes):
-                if number in self._names:
-                    array = signals[self._names[number]]
-                    if not array.strides[0] and ticks:  # never recorded: one NaN, spread over the ticks
-                        array = array[:1]
-                    values.append(array.reshape(len(array), -1) if wide else array)
-                elif number in known:
-                    values.append(np.full(one, known[number]))
-                else:
-                    compute = self._computes[number]
-                    assert compute is not None  # noqa: S101 - for the type checker
-                    children = (values[child] for child in node.children)
-                    if node.remembers and ticks != 1:
-                        children = (
-                            np.broadcast_to(one, (ticks, *one.shape[1:])) if len(one) == 1 else one for one in children
-                        )
-                    values.append(compute(*children))
-        values = [
-            value if len(value) == ticks else np.broadcast_to(value, (ticks, *value.shape[1:])) for value in values
-        ]
+    def remembering(self, *nodes: int) -> list[int]:
+        """Those nodes with a state that these nodes are made of, in an order in which they can be computed."""
+        found: set[int] = set()
+        waiting = [*nodes]
+        while waiting:
+            if (node := waiting.pop()) not in found:
+                found.add(node)
+                waiting += self._nodes[node].children
+        return sorted(node for node in found if self._nodes[node].remembers)
+
+    def evaluate(
+        self,
+        signals: Mapping[str, Array],
+        ticks: int,
+        *,
+        remembering: Iterable[int] | None = None,
+        wide: bool | None = None,
+    ) -> Values:
+        """The nodes' values over the next block of `ticks` ticks; signals are (ticks,) or (ticks, layers).
+
+        With `remembering`, only these of the nodes that have a state go on, and only what is made of them has a value.
+        `wide` says whether there are signals with layers; by default it is looked up.
+        """
+        wide = any(array.ndim > 1 for array in signals.values()) if wide is None else wide
+
+        def leaf(number: int) -> Array:
+            if (name := self._names.get(number)) is not None:
+                # What is the same at all ticks is computed once: a setting, what was never recorded.
+                array = signals[name]
+                array = array[:1] if ticks > 1 and array.ndim == 1 and is_constant(array) else array
+                return array.reshape(len(array), -1) if wide else array
+            value = self._constants.get(number)
+            value = self._facts.get(self._fact_names[number], math.nan) if value is None else value
+            return np.array([[value]] if wide else [value], dtype=np.float64)
+
+        values = Values(self._nodes, ticks, leaf, self._compute)
+        if remembering is None:
+            remembering = [number for number, node in enumerate(self._nodes) if node.remembers]
+        values.settle(remembering)
         return values
+
+    def _compute(self, number: int) -> Compute:
+        """What computes a node in this run."""
+        if (known := self._filters.get(number)) is not None:
+            return known
+        make = self._nodes[number].make
+        assert make is not None  # noqa: S101 - for the type checker
+        return self._filters.setdefault(number, make())

@@ -11,9 +11,13 @@ import bottleneck as bn
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Array", "Count", "Held", "Lag", "Moving", "Running", "Streak", "Weighted"]
+__all__ = ["Array", "Count", "Held", "Lag", "Moving", "Running", "Streak", "Weighted", "is_constant"]
 
 Array: TypeAlias = npt.NDArray[np.float64]
+
+
+_FEW = 64
+"""In shorter blocks there is nothing to gain by looking first."""
 
 
 def _row(template: Array, value: float) -> Array:
@@ -47,11 +51,15 @@ class Lag:
         kept = np.repeat(_row(block, np.nan), self._ticks, axis=0) if self._kept is None else self._kept
         joined = np.concatenate((kept, block))
         self._kept = joined[len(block) :].copy()
+        if joined.ndim == 1 and len(block) and not block.strides[0] and is_constant(joined):
+            return block
         return joined[: len(block)]
 
 
-def _is_constant(values: Array) -> bool:
+def is_constant(values: Array) -> bool:
     """Whether all values are the same number, or all are missing. Most series tell by their ends."""
+    if not values.strides[0]:
+        return True
     first, last = values[0], values[-1]
     if np.isnan(first):
         return bool(np.isnan(last) and np.isnan(values).all())
@@ -77,9 +85,11 @@ class Moving:
         # bottleneck refuses a window that is longer than the series: pad with "not seen".
         short = self._window - len(joined)
         padded = joined if short <= 0 else np.concatenate((np.repeat(_row(joined, np.nan), short, axis=0), joined))
-        if padded.ndim == 1 and _is_constant(padded):  # settings and what was never recorded: nothing to sort
-            seen = len(padded) - len(block) + np.arange(1, len(block) + 1)
-            return np.where(seen >= min(self._enough, self._window), padded[0], np.nan)
+        if padded.ndim == 1 and is_constant(padded):  # settings and what was never recorded: nothing to sort
+            before, enough = len(padded) - len(block), min(self._enough, self._window)
+            if before + 1 >= enough:
+                return np.broadcast_to(padded[0], len(block))
+            return np.where(before + np.arange(1, len(block) + 1) >= enough, padded[0], np.nan)
         moved = self._of(padded, window=self._window, min_count=min(self._enough, self._window), axis=0)
         return moved[len(padded) - len(block) :]
 
@@ -115,6 +125,10 @@ class Running:
         if not len(block):
             return block
         carry = _row(block, np.nan) if self._carry is None else self._carry
+        if len(block) > _FEW:
+            last = self._reduce(carry[0], self._reduce.reduce(block))
+            if np.array_equal(last, carry[0], equal_nan=True):
+                return np.broadcast_to(carry, block.shape)
         run: Array = self._reduce.accumulate(np.concatenate((carry, block)))
         self._carry = run[-1:].copy()
         return run[1:]
@@ -136,6 +150,12 @@ class Held:
             return x
         if not taken.any():
             return np.broadcast_to(carry, x.shape)
+        if x.ndim == 1:
+            rows = np.flatnonzero(taken)
+            bounds = np.concatenate(([0], rows, [len(x)]))
+            held = np.repeat(np.concatenate((carry, x[rows])), bounds[1:] - bounds[:-1])
+            self._carry = held[-1:].copy()
+            return held
         ticks = np.arange(1, len(x) + 1).reshape(-1, *(1,) * (x.ndim - 1))
         latest = np.maximum.accumulate(np.where(taken, ticks, 0), axis=0)
         held = np.take_along_axis(np.concatenate((carry, x)), latest, axis=0)
@@ -151,7 +171,10 @@ class Count:
 
     def __call__(self, condition: Array) -> Array:
         """The count at every tick of the next block."""
-        counted = np.cumsum(condition == 1, axis=0, dtype=np.int64) + self._total
+        held = condition == 1
+        if not held.any():
+            return np.broadcast_to(np.asarray(self._total, dtype=np.float64), condition.shape)
+        counted = np.cumsum(held, axis=0, dtype=np.int64) + self._total
         if len(condition):
             self._total = counted[-1]
         total: Array = counted.astype(np.float64)
@@ -166,6 +189,8 @@ class Streak:
 
     def __call__(self, condition: Array) -> Array:
         """The streak at every tick of the next block."""
+        if len(condition) > 1 and not condition.any():  # broken at every tick: what holds after the first, holds
+            return np.broadcast_to(self(condition[:1]), condition.shape)
         total = self._count(condition)
         base = self._base(np.where(condition == 0, total, 0.0))
         streak: Array = total - base

@@ -104,6 +104,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[Finding] = []
     passed: list[str] = []
     undecided: list[Undecided] = []
+    worth: str = ""
+    """What a healthy verdict is worth where little was seen: "as far as 8 epochs tell"; empty where it says enough."""
     reasons: list[str] = []
     """Why the run is healthy; given for other verdicts too, as far as it holds."""
     interventions: list[Intervention] = []

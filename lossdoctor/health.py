@@ -6,6 +6,7 @@ import numpy as np
 
 from lossdoctor import benign
 from lossdoctor.clocks import Ticks
+from lossdoctor.few_rows import FewRows, few_rows
 from lossdoctor.schedules import describe_schedule
 from lossdoctor.statistics import Array
 
@@ -26,6 +27,14 @@ EVALUATION_NAMES = frozenset({"val_loss", "val_accuracy", "mean_train_loss"})
 _NORMS_CALM = 10.0
 _WAIT_SMALL = 0.1
 _GAP_SMALL = 0.1
+_STOOD = 0.01
+"""Share of its level by which a loss that "fell" has fallen; below, it stood."""
+_GIVEN_BACK = 0.25
+"""Share of what val_loss had gained; one that has given back more speaks for nothing."""
+_LONG = 24
+"""Ticks of which a quarter has a median that hardly fluctuates."""
+_SURE = 2.5
+"""Times the median of the second differences, 1.65 times the noise: 4 times the noise of a median of three."""
 
 
 class Health:
@@ -72,6 +81,10 @@ class Health:
         )
         return [reason for reason in found if reason]
 
+    def few_rows(self) -> FewRows:
+        """What is plain where rows are means and too few for the rules."""
+        return few_rows(*self._columns())
+
     def _columns(self) -> tuple[dict[str, Array], dict[str, Array]]:
         intervals, evaluations = (
             {name: np.concatenate(chunks) if chunks else np.empty(0) for name, chunks in store.items()}
@@ -81,16 +94,30 @@ class Health:
 
 
 def _fell(values: Array) -> bool:
-    """Whether the last value is lower than the first, and in a longer series by more than the values fluctuate."""
-    noise = float(np.median(np.abs(np.diff(values, 2)))) if len(values) > 8 else 0.0  # noqa: PLR2004 - a median of some
-    return bool(values[-1] < values[0] - 4 * noise)
+    """Whether the last value is lower than the first, and in a longer series by more than the values fluctuate.
+
+    In a noisy series of some length the last quarter is lower than the first three values: a median of some fluctuates
+    less.
+    """
+    if len(values) <= 8:  # noqa: PLR2004 - a median of some
+        return bool(values[-1] < values[0])
+    noise = float(np.median(np.abs(np.diff(values, 2))))
+    lower = np.median(values[:3]) - np.median(values[-(len(values) // 4) :])
+    return bool(values[-1] < values[0] - 4 * noise or (len(values) >= _LONG and lower > _SURE * noise))
+
+
+def _course(first: float, last: float) -> str:
+    """In which words a fall is told: what has hardly moved did not fall."""
+    if abs(first - last) <= _STOOD * max(abs(first), abs(last)):
+        return f"stood at {last:.3g}"
+    return f"fell from {first:.3g} to {last:.3g}"
 
 
 def _fall(name: str, values: Array) -> str:
     values = values[~np.isnan(values)]
     if len(values) < 4 or not _fell(values):  # noqa: PLR2004 - fewer ticks are no trend
         return ""
-    return f"{name} fell from {values[0]:.3g} to {values[-1]:.3g}"
+    return f"{name} {_course(values[0], values[-1])}"
 
 
 def _rise(name: str, values: Array) -> str:
@@ -105,8 +132,10 @@ def _validation(step: Array, values: Array) -> str:
     if len(values) < 3 or not _fell(values):  # noqa: PLR2004 - fewer evaluations are no trend
         return ""
     best = int(np.argmin(values))
+    if values[-1] - values[best] > _GIVEN_BACK * (values[0] - values[best]):
+        return ""
     where = "its lowest" if best == len(values) - 1 else f"lowest {values[best]:.3g} at step {step[best]:.0f}"
-    return f"val_loss fell from {values[0]:.3g} to {values[-1]:.3g} ({where})"
+    return f"val_loss {_course(values[0], values[-1])} ({where})"
 
 
 def _norms(values: Array) -> str:

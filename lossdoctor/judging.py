@@ -1,22 +1,18 @@
-"""Rules at work on one run: from the values of their expressions to episodes, findings and reasons for indecision."""
+"""A rule at work on one run: from the values of its expressions to episodes and findings."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from lossdoctor.clocks import Ticks, recorded, source_of
 from lossdoctor.episodes import Episode, EpisodeTracker, Frozen
-from lossdoctor.expressions import Graph
 from lossdoctor.filters import Array
-from lossdoctor.findings import Finding, Prescription, Undecided
-from lossdoctor.plans import GroupPlan, RulePlan
-from lossdoctor.signals import SIGNALS
+from lossdoctor.findings import Finding, Prescription
+from lossdoctor.plans import RulePlan
 from lossdoctor.templates import fill, names_in
+from lossdoctor.values import Values
 
-__all__ = ["RuleGroup", "RuleState", "Standing"]
+__all__ = ["RuleState", "Standing"]
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -40,29 +36,32 @@ class RuleState:
         self._measured: dict[str, float] = {}
         self._badness = float("nan")
 
-    def observe(self, step: Array, values: "_Values") -> list[Episode]:
+    def observe(self, step: Array, values: Values) -> list[Episode]:
         """Take in the rule's next ticks and return the episodes that began."""
         self.ticks += len(step)
-        truth = values.wide(self._plan.when)
-        unknown = np.broadcast_to(np.nan, truth.shape)
         for text, node in self._plan.verifications.items():
             # On layers it holds where it holds on all of them.
-            self.verified[text] = float(np.fmin.reduce(values.wide(node)[-1], initial=np.nan))
+            self.verified[text] = float(np.fmin.reduce(values.at(node, -1), axis=None, initial=np.nan))
+        worst = None if self.rule.peak is None else self._plan.measures[self.rule.peak]
+        began: list[Episode] = []
+        if not self.tracker.passes(_wide(values.short(self._plan.when)), len(step)):
+            truth = _wide(values[self._plan.when])
 
-        def freeze(tick: int, layer: int) -> Frozen:
-            return self._freeze(values, tick, layer)
+            def like_truth(node: int | None) -> Array:
+                return np.broadcast_to(np.nan if node is None else _wide(values[node]), truth.shape)
 
-        peak = unknown if self.rule.peak is None else values.wide(self._plan.measures[self.rule.peak], like=truth)
-        began = self.tracker.observe(
-            step,
-            truth,
-            peak=peak,
-            grave=unknown if self._plan.grave is None else values.wide(self._plan.grave, like=truth),
-            freeze=freeze,
-        )
+            began = self.tracker.observe(
+                step,
+                truth,
+                peak=like_truth(worst),
+                grave=like_truth(self._plan.grave),
+                freeze=lambda tick, layer: self._freeze(values, tick, layer),
+            )
         if self.tracker.episodes:
-            self._badness = float(np.fmax.reduce(peak[-1], initial=np.nan))
-            self._measured = {name: values.at(node, -1, 0) for name, node in self._plan.measures.items()}
+            self._badness = (
+                np.nan if worst is None else float(np.fmax.reduce(values.at(worst, -1), axis=None, initial=np.nan))
+            )
+            self._measured = {name: _number(values, node, -1, 0) for name, node in self._plan.measures.items()}
         return began
 
     def measured(self) -> dict[str, float]:
@@ -78,9 +77,9 @@ class RuleState:
         """The peak measure at the latest tick, where it is worst on layers; NaN without one or without a finding."""
         return self._badness
 
-    def _freeze(self, values: "_Values", tick: int, layer: int) -> Frozen:
+    def _freeze(self, values: Values, tick: int, layer: int) -> Frozen:
         def at(node: int) -> float:
-            return values.at(node, tick, layer)
+            return _number(values, node, tick, layer)
 
         measured = {name: at(node) for name, node in self._plan.measures.items()}
         variant = next((number for number, node in enumerate(self._plan.variants) if at(node) == 1), None)
@@ -105,6 +104,9 @@ class RuleState:
         worst = sorted(episode.layers, key=lambda layer: (-np.nan_to_num(episode.layers[layer], nan=-np.inf), layer))
         if rule.at_layer is not None and (number := numbers[rule.at_layer]) >= 0:  # False for NaN
             worst = [int(number)]
+        since = episode.since
+        if rule.at_step is not None and numbers[rule.at_step] < since:  # False for NaN
+            since = numbers[rule.at_step]
         return Finding(
             rule=rule.id,
             title=rule.title,
@@ -112,7 +114,7 @@ class RuleState:
             category=rule.category,
             severity="info" if resolved and severity != "benign" else severity,
             clock=rule.clock,
-            since=episode.since,
+            since=since,
             detected=episode.detected,
             until=None if ongoing else episode.until,
             resolved=resolved,
@@ -142,83 +144,12 @@ class RuleState:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Values:
-    """The values of a graph's nodes over one block."""
-
-    graph: Graph
-    arrays: Sequence[Array]
-
-    def wide(self, node: int, *, like: Array | None = None) -> Array:
-        """A node's values as (ticks, layers), one layer where it has none."""
-        array = self.arrays[node]
-        array = array.reshape(-1, 1) if array.ndim == 1 else array
-        return array if like is None else np.broadcast_to(array, like.shape)
-
-    def at(self, node: int, tick: int, layer: int) -> float:
-        """A node's value at one tick. Which of two zeros a median finds depends on the cut: never report -0."""
-        row = self.arrays[node][tick]
-        return (float(row) if row.ndim == 0 else float(row[min(layer, len(row) - 1)])) + 0.0
+def _wide(array: Array) -> Array:
+    """Values as (ticks, layers), one layer where there are none."""
+    return array.reshape(-1, 1) if array.ndim == 1 else array
 
 
-class RuleGroup:
-    """Rules that tick together: same clock, same required signals. They share one graph of expressions."""
-
-    def __init__(self, plan: GroupPlan, run_facts: Mapping[str, float]) -> None:
-        self.signals, self.names = plan.signals, plan.names
-        self._graph = plan.graph.for_run(run_facts)
-        self.states = [RuleState(rule) for rule in plan.rules]
-        self._run_facts = run_facts
-        self._observed: set[str] = set()
-        self._ticks = 0
-
-    def observe(self, ticks: Ticks) -> list[tuple[RuleState, Episode]]:
-        """Evaluate all rules over the ticks at which every required signal was observed."""
-        self._ticks += len(ticks)
-        seen = np.ones(len(ticks), dtype=np.bool_)
-        for name in self.signals:
-            present: npt.NDArray[np.bool_] = ~np.isnan(ticks.signals[name])
-            if present.ndim > 1:
-                present = np.logical_or.reduce(present, axis=1)
-            if present.any():
-                self._observed.add(name)
-            seen &= present
-        if not self.signals:
-            self._observed |= {name for name, values in ticks.signals.items() if not np.isnan(values).all()}
-        if not seen.any():
-            return []
-        everything = bool(seen.all())
-        signals = {name: ticks.signals[name] if everything else ticks.signals[name][seen] for name in self.names}
-        step = signals["step"]
-        values = _Values(self._graph, self._graph.evaluate(signals, len(step)))
-        return [(state, episode) for state in self.states for episode in state.observe(step, values)]
-
-    def undecided(self, state: RuleState) -> Undecided | None:
-        """Why a rule without findings could not be decided; None if it was."""
-        if state.tracker.decided >= state.rule.patience:
-            return None
-        reason, missing = self._why_undecided(state)
-        return Undecided(rule=state.rule.id, reason=reason, missing=missing, family=state.rule.family)
-
-    def _why_undecided(self, state: RuleState) -> tuple[str, list[str]]:
-        """What to say of a rule that could not be decided, and the signals or facts that it lacks."""
-        # A rule that can make do with one of several signals needs none in particular: it names the one it would draw.
-        needed = self.signals or [state.rule.evidence or ""]
-        missing = [name for name in filter(None, needed) if name not in self._observed]
-        if state.rule.clock == "evaluation" and not self._ticks:
-            # What is told of the steps between evaluations cannot be missing before there is one.
-            missing = [name for name in missing if source_of(name)[1] is None]
-        if missing:
-            columns = sorted({recorded(name) for name in missing})
-            hints = sorted({SIGNALS[name].how for name in columns if name in SIGNALS and SIGNALS[name].how})
-            return "; ".join([f"no {' and no '.join(columns)} was recorded", *hints]), columns
-        if unknown := sorted(name for name in state.rule.facts if name not in self._run_facts):
-            known = f"{' and '.join(unknown)} {'are' if len(unknown) > 1 else 'is'} not known"
-            return known, unknown
-        if not state.ticks and self._ticks:
-            return f"{' and '.join(self.signals)} were never observed together", []
-        return f"too short: {_ticks(state.ticks, state.rule.clock)} seen, {state.tracker.decided} could be decided", []
-
-
-def _ticks(number: int, clock: str) -> str:
-    return f"{number} {clock} tick{' was' if number == 1 else 's were'}"
+def _number(values: Values, node: int, tick: int, layer: int) -> float:
+    """A node's value at one tick. Which of two zeros a median finds depends on the cut: never report -0."""
+    row = values.at(node, tick).reshape(-1)
+    return float(row[min(layer, len(row) - 1)]) + 0.0

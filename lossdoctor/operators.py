@@ -1,6 +1,7 @@
 """What the signs and words of the rule language do to arrays.
 
-Logic is three-valued (Kleene): a condition is 1, 0 or NaN for "undecided".
+Logic is three-valued (Kleene): a condition is 1, 0 or NaN for "undecided". Operands have a value for each tick, or one
+for all of them; so has what is made of them. In most blocks nothing is undecided, and that is cheap to find out.
 """
 
 import ast
@@ -16,7 +17,10 @@ __all__ = ["ARITHMETIC", "COMPARISONS", "and_", "not_", "or_", "otherwise"]
 def _compare(operation: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
     def compare(left: Array, right: Array) -> Array:
         truth = operation(left, right)
-        return np.where(np.isnan(left) | np.isnan(right), np.nan, truth)
+        unknown = np.isnan(left) | np.isnan(right)
+        if unknown.any():
+            return np.where(unknown, np.nan, truth)
+        return truth.astype(np.float64) if truth.any() else np.zeros((1, *truth.shape[1:]))
 
     return compare
 
@@ -28,22 +32,31 @@ def not_(condition: Array) -> Array:
 
 def and_(left: Array, right: Array) -> Array:
     """0 if either is 0, else NaN if either is undecided, else 1."""
-    return np.where((left == 0) | (right == 0), 0.0, left * right)
+    both = left * right
+    return np.where((left == 0) | (right == 0), 0.0, both) if np.isnan(both).any() else both
 
 
 def or_(left: Array, right: Array) -> Array:
     """1 if either is 1, else NaN if either is undecided, else 0."""
-    return np.where((left == 1) | (right == 1), 1.0, left + right)
+    either = np.maximum(left, right)
+    return np.where((left == 1) | (right == 1), 1.0, either) if np.isnan(either).any() else either
 
 
 def otherwise(value: Array, stand_in: Array) -> Array:
     """The value, or the stand-in where it was not observed."""
-    return np.where(np.isnan(value), stand_in, value)
+    missing = np.isnan(value)
+    if value.shape[1:] == stand_in.shape[1:]:
+        if not missing.any():
+            return value
+        if missing.all():
+            return stand_in
+    return np.where(missing, stand_in, value)
 
 
 def divide(left: Array, right: Array) -> Array:
     """A quotient; undecided where the divisor is 0."""
-    return np.where(right == 0, np.nan, left / np.where(right == 0, 1.0, right))
+    zero = right == 0
+    return np.where(zero, np.nan, left / np.where(zero, 1.0, right)) if np.any(zero) else left / right
 
 
 COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[Array, Array], Array]]] = {

@@ -9,7 +9,12 @@ from lossdoctor.expressions import Graph
 from lossdoctor.rule import Fix, Rule
 from lossdoctor.rulebook import Rulebook
 
-__all__ = ["GroupPlan", "Plans", "RulePlan"]
+__all__ = ["GroupPlan", "Plans", "RulePlan", "is_layered"]
+
+
+def is_layered(rule: Rule) -> bool:
+    """Whether a rule has to do with layers: what it is made of is (ticks, layers)."""
+    return rule.each == "layer" or any(name.startswith("layer_") for name in rule.signals | rule.optional)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,14 @@ class RulePlan:
             },
         )
 
+    def nodes(self) -> Iterable[int]:
+        """All nodes that the rule asks for."""
+        yield self.when
+        yield from () if self.grave is None else (self.grave,)
+        yield from (*self.measures.values(), *self.variants, *self.verifications.values())
+        for when, arguments in self.fixes.values():
+            yield from (*(() if when is None else (when,)), *arguments.values())
+
 
 def _all_fixes(rule: Rule) -> Iterable[tuple[tuple[int | None, int], Fix]]:
     for number, fix in enumerate(rule.fixes):
@@ -64,15 +77,24 @@ def _all_fixes(rule: Rule) -> Iterable[tuple[tuple[int | None, int], Fix]]:
 
 
 class GroupPlan:
-    """Rules that tick together, compiled into one graph."""
+    """Rules that tick together, compiled into one graph.
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self.graph = Graph()
-        self.rules = [RulePlan.of(rule, self.graph) for rule in rules]
-        self.signals = sorted(rules[0].signals)
-        self.names = frozenset[str]().union(*(rule.signals | rule.optional for rule in rules), {"step"})
-        if any(rule.each == "layer" for rule in rules):
+    `remembering` are the nodes that must see every tick.
+    """
+
+    def __init__(self, rules: Sequence[RulePlan], graph: Graph) -> None:
+        self.rules, self.graph = rules, graph
+        self.remembering = graph.remembering(*(node for plan in rules for node in plan.nodes()))
+        self.signals = sorted(rules[0].rule.signals)
+        self.names = frozenset[str]().union(*(plan.rule.signals | plan.rule.optional for plan in rules), {"step"})
+        if any(plan.rule.each == "layer" for plan in rules):
             self.names |= {"layer_depth"}
+
+    @classmethod
+    def of(cls, rule: Rule) -> "GroupPlan":
+        """A rule that ticks alone."""
+        graph = Graph()
+        return cls([RulePlan.of(rule, graph)], graph)
 
 
 class Plans:
@@ -83,6 +105,8 @@ class Plans:
     def __init__(self, rulebook: Rulebook) -> None:
         self._rules = list(rulebook.rules.values())
         self._groups: dict[tuple[str, ...], GroupPlan] = {}
+        self._graphs: dict[tuple[str, bool], Graph] = {}
+        self._compiled: dict[str, RulePlan] = {}
         self._conditions: dict[str, tuple[Graph, int]] = {}
 
     @classmethod
@@ -93,11 +117,17 @@ class Plans:
         return cls._made[rulebook]
 
     def group(self, rules: Sequence[Rule]) -> GroupPlan:
-        """The plan of rules that tick together."""
+        """The plan of rules that tick together. All of a clock share a graph, those with layers another."""
         key = tuple(rule.id for rule in rules)
         if key not in self._groups:
-            self._groups[key] = GroupPlan(rules)
+            graph = self._graphs.setdefault((rules[0].clock, is_layered(rules[0])), Graph())
+            self._groups[key] = GroupPlan([self._plan(rule, graph) for rule in rules], graph)
         return self._groups[key]
+
+    def _plan(self, rule: Rule, graph: Graph) -> RulePlan:
+        if rule.id not in self._compiled:
+            self._compiled[rule.id] = RulePlan.of(rule, graph)
+        return self._compiled[rule.id]
 
     def applies(self, rule: Rule, run_facts: Mapping[str, float]) -> bool:
         """Whether a rule has anything to say about a run of which this much is known."""

@@ -78,7 +78,9 @@ class RuleTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     `given` maps a signal to "a+bxn" notation, or to a list of those, one for each layer; `facts` are facts of the run.
     `expect` has one of `fires_at` (the 0-based tick that completes the streak), `silent`, `undecided`; with fires_at
-    also `until` (tick), `severity`, `message` (a part of it), `layers` (numbers), `advice` (a part of the first fix).
+    also `episode` (which of several is meant, by default the first), `until` (tick), `severity`, `message` (a part of
+    it), `layers` (numbers), `advice` (a part of the first fix), `action` (among the fixes), `arguments` (numbers that
+    this action, or the first one, takes, to three digits).
     """
 
     name: str
@@ -94,7 +96,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     is the signal to draw beside a finding. `applies_when` is a condition on facts of the run: where it is known to be
     false the rule has nothing to say, and is neither passed nor undecided. Without a decision on every `vital` rule a
     run is not called healthy. `names` are lists in the `checks` of run.json with the names of what a finding is about.
-    `at_layer` names the measure that is the number of the layer a finding is about, for rules not on layers.
+    `at_layer` names the measure that is the number of the layer a finding is about, for rules not on layers; `at_step`
+    the one that is the step at which it happened, for rules that know an event by what comes of it later.
     """
 
     id: str
@@ -118,6 +121,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     explains: list[str] = []
     names: list[str] = []
     at_layer: str | None = None
+    at_step: str | None = None
     thresholds: dict[str, float] = {}
     measures: dict[str, str] = {}
     variants: list[Variant] = []

@@ -117,7 +117,7 @@ def _checked(rule: Rule) -> Rule:
         fill(fix.advice, known | dict.fromkeys(fix.arguments, 1.0), where)
     for message in (rule.message, *(variant.message for variant in rule.variants)):
         fill(message, known, where)
-    for part, named in (("peak", rule.peak), ("at_layer", rule.at_layer)):
+    for part, named in (("peak", rule.peak), ("at_layer", rule.at_layer), ("at_step", rule.at_step)):
         if named is not None and named not in rule.measures:
             raise RuleError(f"{where}: {part}: unknown measure '{named}'{nearest(named, rule.measures)}")
     if rule.patience < 1:

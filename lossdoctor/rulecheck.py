@@ -6,18 +6,18 @@ runs twice, as one block and tick by tick, and both must agree.
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lossdoctor.clocks import Ticks, names_on
-from lossdoctor.diagnosis import RuleGroup
 from lossdoctor.errors import RuleError
 from lossdoctor.expressions import nearest
 from lossdoctor.findings import Finding
+from lossdoctor.judges import Judges
 from lossdoctor.plans import GroupPlan
 from lossdoctor.rulebook import Rule, RuleTest, load_rule
 
@@ -33,12 +33,14 @@ _EXPECTATIONS = {
     "fires_at": int,
     "silent": bool,
     "undecided": bool,
+    "episode": int,
     "until": int,
     "severity": str,
     "message": str,
     "layers": list,
     "advice": str,
     "action": str,
+    "arguments": dict,
 }
 _MAX_TICKS = 10_000
 
@@ -170,10 +172,11 @@ def _slice(ticks: Ticks, row: int) -> Ticks:
 
 
 def _evaluate(rule: Rule, test: RuleTest, blocks: Sequence[Ticks]) -> _Outcome:
-    group = RuleGroup(GroupPlan([rule]), test.facts)
+    judges = Judges([GroupPlan.of(rule)], test.facts)
     for ticks in blocks:
-        group.observe(ticks)
-    state = group.states[0]
+        judges.observe(ticks)
+    (group,) = judges.groups
+    (state,) = group.states
     layers = [str(number) for number in range(1000)]
     findings = [state.finding(episode, layers) for episode in state.tracker.episodes]
     step = np.concatenate([ticks.step for ticks in blocks])
@@ -194,9 +197,12 @@ def _compare(test: RuleTest, outcome: _Outcome, ticks: Ticks) -> list[str]:
     if not outcome.findings:
         was = "undecided" if outcome.undecided else "silent"
         return [f"expected to fire at tick {expect.get('fires_at')}, but it was {was}"]
-    finding = outcome.findings[0]
+    number = expect.get("episode", 1)
+    if not 1 <= number <= len(outcome.findings):
+        return [f"episode: expected {number}, found {len(outcome.findings)}"]
+    finding = outcome.findings[number - 1]
     found = {
-        "fires_at": outcome.fired_at[0],
+        "fires_at": outcome.fired_at[number - 1],
         "until": None if finding.until is None else int(np.flatnonzero(ticks.step == finding.until)[0]),
         "severity": finding.severity,
         "layers": [int(layer) for layer in finding.layers],
@@ -213,4 +219,18 @@ def _compare(test: RuleTest, outcome: _Outcome, ticks: Ticks) -> list[str]:
         problems.append(f"advice: expected {expect['advice']!r} in {first and first.advice!r}")
     if "action" in expect and expect["action"] not in [fix.action for fix in finding.prescriptions]:
         problems.append(f"action: expected {expect['action']!r} among {[fix.action for fix in finding.prescriptions]}")
+    if "arguments" in expect:
+        problems.extend(_compare_arguments(expect, finding))
     return problems
+
+
+def _compare_arguments(expect: Mapping[str, Any], finding: Finding) -> list[str]:
+    """Numbers that an action takes, to three digits: of the action that is expected, else of the first one."""
+    acting = [fix for fix in finding.prescriptions if fix.action is not None]
+    fix = next((fix for fix in acting if fix.action == expect.get("action", fix.action)), None)
+    found = {} if fix is None else {name: float(f"{value:.3g}") for name, value in fix.arguments.items()}
+    return [
+        f"arguments.{name}: expected {value}, found {found.get(name)}"
+        for name, value in expect["arguments"].items()
+        if found.get(name) != value
+    ]

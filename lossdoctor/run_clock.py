@@ -35,7 +35,8 @@ class _Whole:
     def extend(self, table: Table) -> None:
         for source in {source for source, _ in self._wanted.values()}:
             values = table.step if source == "step" else finite(table, source)
-            values = values[~np.isnan(values)]
+            missing = np.isnan(values)
+            values = values[~missing] if missing.any() else values
             if not len(values):
                 continue
             if source in self._values:

@@ -47,13 +47,16 @@ class _Typical:
 
 
 class _Spread:
-    """Robust standard deviation of the `window` ticks before this one: 1.4826 x the median of |x - typical(x)|."""
+    """Robust standard deviation of the `window` ticks before this one: 1.4826 x the median of |x - typical(x)|.
+
+    Rules that ask for it ask for typical(x) too: where that is known it is handed in, in every block.
+    """
 
     def __init__(self, window: int) -> None:
         self._typical, self._deviation = _Typical(window), _Typical(window)
 
-    def __call__(self, block: Array) -> Array:
-        return _NORMAL_MAD * self._deviation(np.abs(block - self._typical(block)))
+    def __call__(self, block: Array, typical: Array | None = None) -> Array:
+        return _NORMAL_MAD * self._deviation(np.abs(block - (self._typical(block) if typical is None else typical)))
 
 
 def _mean(window: int) -> Statistic:
@@ -81,12 +84,10 @@ class _First:
     """The first value that was observed."""
 
     def __init__(self) -> None:
-        self._held = Held()
-        self._seen = Count()
+        self._at_first = _AtFirst()
 
     def __call__(self, block: Array) -> Array:
-        present = ~np.isnan(block)
-        return self._held(block, present & (self._seen(present.astype(np.float64)) == 1))
+        return self._at_first(block, ~np.isnan(block))
 
 
 class _Start:
@@ -154,10 +155,17 @@ class _AtFirst:
 
     def __init__(self) -> None:
         self._count, self._held = Count(), Held()
+        self._settled: Array | None = None
 
     def __call__(self, y: Array, condition: Array) -> Array:
+        if self._settled is not None:
+            return np.broadcast_to(self._settled, (len(y), *self._settled.shape[1:]))
         y, condition = np.broadcast_arrays(y, condition)
-        return self._held(y, (condition == 1) & (self._count(condition) == 1))
+        count = self._count(condition)
+        held = self._held(y, (condition == 1) & (count == 1))
+        if len(y) and (count[-1] >= 1).all():
+            self._settled = held[-1:].copy()
+        return held
 
 
 class _Share:
@@ -240,13 +248,17 @@ def _last_across(rows: Array, axis: int) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of the rule language: how many series it takes, whether a window follows, and what makes its filter."""
+    """A word of the rule language: how many series it takes, whether a window follows, and what makes its filter.
+
+    `beside` is another word of the same series and window; its values are a further argument of the filter.
+    """
 
     make: Callable[..., Statistic]
     meaning: str
     series: int = 1
     window: bool = False
     default_window: int | None = None
+    beside: str = ""
 
 
 VOCABULARY: Mapping[str, Word] = MappingProxyType(
@@ -260,7 +272,12 @@ VOCABULARY: Mapping[str, Word] = MappingProxyType(
         "at_trough": Word(_AtTrough, "at_trough(y, x): y where x was lowest since its highest so far", series=2),
         "at_first": Word(_AtFirst, "at_first(y, condition): y where the condition first held", series=2),
         "typical": Word(_Typical, "typical(x, w): median of the w ticks before this one", window=True),
-        "spread": Word(_Spread, "spread(x, w): robust standard deviation of the w ticks before this one", window=True),
+        "spread": Word(
+            _Spread,
+            "spread(x, w): robust standard deviation of the w ticks before this one",
+            window=True,
+            beside="typical",
+        ),
         "recent_low": Word(
             lambda window: Moving(window, enough=1, of=bn.move_min),
             "recent_low(x, w): the lowest of the last w ticks",

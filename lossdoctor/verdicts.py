@@ -5,13 +5,16 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
-from lossdoctor.findings import SEVERITIES, Diagnosis, Finding
+from lossdoctor.few_rows import FewRows
+from lossdoctor.findings import ADVICE, SEVERITIES, Diagnosis, Finding
 from lossdoctor.runs.events import Intervention
 
 __all__ = ["arrange", "conclude", "settle"]
 
 _LATE_CAUSE = 0.1
 """A cause may begin up to this share of the run after its consequence: causes are often detected later."""
+_FAR_TOO_LATE = 0.5
+"""A cause that begins later than that is none, though its consequence still goes on."""
 
 
 def settle(
@@ -49,6 +52,8 @@ def _explains(cause: Finding, finding: Finding, explanations: Mapping[str, Abstr
     if cause.resolved and not finding.resolved and cause.severity != "benign":
         return False
     end = {id(one): last_step if one.until is None else one.until for one in (cause, finding)}
+    if cause.since > finding.since + _FAR_TOO_LATE * last_step:
+        return False
     overlap = cause.since <= end[id(finding)] and finding.since <= end[id(cause)]
     return overlap or cause.since <= finding.since + _LATE_CAUSE * last_step
 
@@ -110,11 +115,14 @@ def _grade(finding: Finding) -> int:
     return SEVERITIES.index(finding.severity)
 
 
-def conclude(diagnosis: Diagnosis, vital: AbstractSet[str], *, learned: bool = True) -> Diagnosis:
+def conclude(
+    diagnosis: Diagnosis, vital: AbstractSet[str], *, learned: bool = True, few: FewRows | None = None
+) -> Diagnosis:
     """Fill in verdict, category and summary.
 
     The verdict is the leading cause if it, or something it explains, is a warning or an error. Otherwise the run is
     healthy, unless one of the `vital` rules could not be decided, or no loss fell and no accuracy rose (`learned`).
+    Where rows are means (`few`), rules that lack nothing but rows are excused if what there is is plain.
     """
     leading: Finding | None = None
     for finding in diagnosis.findings:
@@ -126,6 +134,8 @@ def conclude(diagnosis: Diagnosis, vital: AbstractSet[str], *, learned: bool = T
             diagnosis, verdict=leading.rule, category=leading.category, summary=leading.message
         )
     open_questions = [why for why in diagnosis.undecided if why.rule in vital]
+    if open_questions and few is not None and not any(why.missing for why in open_questions):
+        return _of_few_rows(diagnosis, few, [why.rule for why in open_questions])
     if open_questions:
         # What is missing says more than which rules miss it.
         reasons = list(dict.fromkeys(why.reason for why in open_questions))
@@ -138,4 +148,18 @@ def conclude(diagnosis: Diagnosis, vital: AbstractSet[str], *, learned: bool = T
     because = "; ".join(diagnosis.reasons) or "no rule found anything wrong"
     return msgspec.structs.replace(
         diagnosis, verdict="healthy", category="healthy", summary=f"{after + ': ' if after else ''}{because}"
+    )
+
+
+def _of_few_rows(diagnosis: Diagnosis, few: FewRows, too_short_for: Sequence[str]) -> Diagnosis:
+    """The verdict on a log that is too short for vital rules: healthy only where that is plain."""
+    rules = " and ".join(too_short_for)
+    found = [one.rule for one in diagnosis.findings if one.family != ADVICE and one.severity != "benign"]
+    if missing := few.missing or (f"{found[0]} was found" if found else ""):
+        summary = f"too short: {few.rows} do not decide {rules}, and {missing}"
+        return msgspec.structs.replace(diagnosis, verdict="undecided", category="undecided", summary=summary)
+    worth = f"as far as {few.rows} tell"
+    reasons = [f"{worth}: too few for {rules}, but the loss falls plainly", *diagnosis.reasons]
+    return msgspec.structs.replace(
+        diagnosis, verdict="healthy", category="healthy", summary="; ".join(reasons), reasons=reasons, worth=worth
     )

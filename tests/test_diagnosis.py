@@ -267,6 +267,19 @@ def test_a_rule_passes_once_it_was_decided_as_often_as_its_patience_asks(tmp_pat
     assert diagnose(run_of(steps(train_loss=[1, 1, NAN])), rules).passed == []
 
 
+def test_a_training_that_ended_in_its_first_step_is_judged_by_facts_alone():
+    ended = RunInfo(started=1.0, status="crashed", exception="IndexError: Target 10 is out of bounds.")
+    nothing = Table({"step": Column(np.empty(0))})
+    diagnosis = diagnose(Run("", Path(), ended, nothing, nothing), BOOK)
+    assert diagnosis.verdict == "invalid_labels"
+    assert "before a step was done" in diagnosis.summary
+    assert "invalid_labels" not in {*diagnosis.passed, *(why.rule for why in diagnosis.undecided)}
+    # What needs a signal stays undecided, whatever stands in for it where it is missing.
+    assert [finding.rule for finding in diagnosis.findings if finding.severity != "info"] == ["invalid_labels"]
+    begun = diagnose(Run("", Path(), ended, table([1.0], train_loss=[1.0]), nothing), BOOK)
+    assert "before a step was done" not in begun.summary
+
+
 def test_facts_of_the_run_can_decide(tmp_path):
     rules = book(tmp_path, rule='when = "train_loss > classes"\nkind = "event"')
     assert diagnose(run_of(steps(train_loss=[5]), classes=4), rules).verdict == "rule"

@@ -77,7 +77,10 @@ def test_nothing_seen_is_no_reason():
         ({"val_accuracy": [0.2, 0.5, 0.7]}, "val_accuracy rose from 0.2 to 0.7"),
         ({"median_train_loss": [3, 2, 1.5, 1]}, "training loss fell from 3 to 1"),
         ({"val_loss": [3, 2, 1]}, "val_loss fell from 3 to 1 (its lowest)"),
-        ({"val_loss": [3, 1, 2]}, "val_loss fell from 3 to 2 (lowest 1 at step 2)"),
+        ({"val_loss": [3, 1, 1.4]}, "val_loss fell from 3 to 1.4 (lowest 1 at step 2)"),
+        ({"val_loss": [30200, 30180, 30170]}, "val_loss stood at 3.02e+04 (its lowest)"),
+        ({"val_loss": [3, 2.98, 2.96]}, "val_loss fell from 3 to 2.96 (its lowest)"),
+        ({"median_train_loss": [3, 2.99, 2.98, 2.98]}, "training loss stood at 2.98"),
         ({"median_grad_norm": [1, 2, 1, 3]}, "gradient norm within 2.0 x of its median 1.5"),
         ({"mean_data_wait": [0.1] * 4, "mean_step_time": [2.0] * 4}, "waits for data 5.0% of the time"),
         ({"last_learning_rate": [0.1] * 4}, "LR: constant 0.1"),
@@ -93,6 +96,8 @@ def test_what_speaks_for_a_run_is_said_with_its_numbers(columns, said):
         {"median_train_loss": [1, 2, 3, 4]},
         {"median_train_loss": [3, 2, 1]},
         {"val_loss": [1, 2]},
+        {"val_loss": [3, 1, 1.6]},
+        {"median_train_loss": [0.3, 0.9] * 20},
         {"val_loss": [1]},
         {"median_grad_norm": [1, 1, 1, 100]},
         {"mean_data_wait": [1.0] * 4, "mean_step_time": [2.0] * 4},
@@ -101,3 +106,11 @@ def test_what_speaks_for_a_run_is_said_with_its_numbers(columns, said):
 )
 def test_what_does_not_speak_for_a_run_is_not_said(columns):
     assert reasons(**columns) == []
+
+
+@pytest.mark.parametrize(("ticks", "said"), [(40, True), (20, False)])
+def test_a_noisy_loss_fell_where_a_quarter_of_a_long_course_is_lower_than_its_start(ticks, said):
+    swinging = np.where(np.arange(ticks) % 2, 0.2, -0.2)
+    swinging[-1] = 0.2
+    falling = np.concatenate(([3.5, 3.5, 3.5], np.full(ticks - 3, 0.9))) + swinging
+    assert bool(reasons(median_train_loss=falling)) is said

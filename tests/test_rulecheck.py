@@ -110,6 +110,11 @@ def test_each_kind_of_test_is_asked_for(tmp_path, kept, said):
         ('given.train_loss = "5x3 1x3"\nexpect.fires_at = 1\nexpect.until = 2', "until: expected 2, found 3"),
         ('given.train_loss = "5x3"\nexpect.fires_at = 1\nexpect.until = 2', "until: expected 2, found None"),
         (
+            'given.train_loss = "5x3 1x3 5x3"\nexpect.fires_at = 1\nexpect.episode = 2',
+            "fires_at: expected 1, found 9",
+        ),
+        ('given.train_loss = "5x3"\nexpect.fires_at = 1\nexpect.episode = 2', "episode: expected 2, found 1"),
+        (
             'given.train_loss = "9x3"\nexpect.fires_at = 1\nexpect.severity = "info"',
             "severity: expected info, found error",
         ),
@@ -124,6 +129,14 @@ def test_each_kind_of_test_is_asked_for(tmp_path, kept, said):
         (
             'given.train_loss = "5x3"\nexpect.fires_at = 1\nexpect.action = "rewind"',
             "action: expected 'rewind' among ['scale_lr']",
+        ),
+        (
+            'given.train_loss = "5x3"\nexpect.fires_at = 1\nexpect.arguments.factor = 0.6',
+            "arguments.factor: expected 0.6, found 0.5",
+        ),
+        (
+            'given.train_loss = "5x3"\nexpect.fires_at = 1\nexpect.arguments.before = 3',
+            "arguments.before: expected 3, found None",
         ),
         ('given.train_loss = "5x3"\nexpect.fires_at = 1\nexpect.layers = [0]', "layers: expected [0], found []"),
         (
@@ -171,6 +184,7 @@ expect.severity = "info"
 expect.message = "is 9"
 expect.advice = "0.9"
 expect.action = "scale_lr"
+expect.arguments = { factor = 0.9 }
 expect.layers = []
 """
     assert problems(tmp_path, FIRING, SILENT, MISSING, sound) == []

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -14,8 +15,11 @@ from lossdoctor.errors import LogError
 from lossdoctor.findings import Diagnosis
 from lossdoctor.reports import text
 from lossdoctor.reports.page import Page
-from lossdoctor.reports.picture import PICTURE_COLUMNS, Picture, picture_of
 from lossdoctor.rulebook import Rulebook
+
+if TYPE_CHECKING:
+    from lossdoctor.reports.picture import Picture
+    from lossdoctor.runs.tables import Run
 
 __all__ = ["Examined", "Place", "Sheet", "Task", "examine_all"]
 
@@ -29,7 +33,7 @@ class Sheet:
 
     diagnosis: Diagnosis
     report: Text
-    picture: Picture | None = None
+    picture: "Picture | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ class _Worker:
 def _examine(place: Place, rulebook: Rulebook, task: Task) -> Examined:
     """Read, judge and report the runs at one place. No run stays in memory after its report."""
     sheets = []
-    also = PICTURE_COLUMNS if task.pictures else frozenset[str]()
+    also, pictured = _pictures() if task.pictures else (frozenset[str](), None)
     try:
         for run, diagnosis in judge_all(
             place.path, rulebook, task.columns, name=place.name, searched=place.searched, also=also
@@ -118,10 +122,17 @@ def _examine(place: Place, rulebook: Rulebook, task: Task) -> Examined:
             report = text.render(diagnosis, run, rules=rulebook.rules, page=task.page)
             if task.page.verbose and run.read_as:
                 report = Text("\n\n").join([report, _read_as(run.read_as, task.page)])
-            sheets.append(Sheet(diagnosis, report, picture_of(run, diagnosis) if task.pictures else None))
+            sheets.append(Sheet(diagnosis, report, None if pictured is None else pictured(run, diagnosis)))
     except LogError as error:
         return Examined(place, tuple(sheets), str(error).replace(str(place.path), place.name))
     return Examined(place, tuple(sheets))
+
+
+def _pictures() -> "tuple[frozenset[str], Callable[[Run, Diagnosis], Picture]]":
+    """The columns that are drawn, and what makes a picture: loaded only where one is wanted."""
+    from lossdoctor.reports.picture import PICTURE_COLUMNS, picture_of
+
+    return PICTURE_COLUMNS, picture_of
 
 
 def _read_as(lines: Sequence[str], page: Page) -> Text:

@@ -67,9 +67,9 @@ def last_step(diagnosis: Diagnosis, run: Run | None) -> float | None:
 
 
 def verdict_phrase(diagnosis: Diagnosis) -> str:
-    """The verdict, its category and since when."""
+    """The verdict, its category and since when, or what it is worth."""
     if diagnosis.verdict in {"healthy", "undecided"}:
-        return diagnosis.verdict
+        return ", ".join(filter(None, (diagnosis.verdict, diagnosis.worth)))
     finding = leading(diagnosis)
     when = f" {since(finding)}" if finding else ""
     return f"{diagnosis.verdict}{when} ({diagnosis.category})"

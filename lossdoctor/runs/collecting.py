@@ -2,6 +2,7 @@
 
 import math
 from array import array
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -20,8 +21,8 @@ _SPELLED = {"nan": math.nan, "inf": math.inf, "infinity": math.inf, "-inf": -mat
 def number(value: object) -> float | None:
     """A logged value as a number, or None if it is none: text counts only where it spells a number.
 
-    >>> number("1e-3"), number("NaN"), number(True), number("12 ms")
-    (0.001, nan, None, None)
+    >>> number("1e-3"), number("NaN"), number("93.5%"), number(True), number("12 ms")
+    (0.001, nan, 93.5, None, None)
     """
     if isinstance(value, bool):
         return None
@@ -36,7 +37,7 @@ def number(value: object) -> float | None:
             return _SPELLED[text]
         if text[:1] in "+-.0123456789" and "_" not in text:
             try:
-                return float(text)
+                return float(text.removesuffix("%"))
             except ValueError:
                 return None
     return None
@@ -84,6 +85,12 @@ class Columns:
         self._room -= 1
         values.append(value)
         at.append(row)
+
+    def add_row(self, record: Mapping[str, float]) -> None:
+        """Write a new row."""
+        row = self.row()
+        for name, value in record.items():
+            self.add(name, row, value)
 
     @property
     def full(self) -> bool:

@@ -104,6 +104,14 @@ def rare_events() -> tuple[Examples, Examples]:
     return split(inputs, (noisy > noisy.quantile(11 / 12)).float())
 
 
+def coin(flipped: float) -> tuple[Examples, Examples]:
+    """Which side of a line 8 features are on, with this share of the labels flipped: a floor for every model."""
+    generator = torch.Generator().manual_seed(10)
+    inputs = torch.randn(2400, 8, generator=generator)
+    side = (inputs[:, :1] + inputs[:, 1:2] > 0).float()
+    return split(inputs, (side - (torch.rand(side.shape, generator=generator) < flipped).float()).abs())
+
+
 def _smooth_function(rows: int, *, seed: int) -> tuple[Tensor, Tensor, torch.Generator]:
     """Features (rows, 16), a random two-layer function of them with spread 1 (rows, 1), and the generator used."""
     generator = torch.Generator().manual_seed(seed)

@@ -67,6 +67,10 @@ def spoiled_loss(loss: Tensor, model: nn.Module, settings: Settings, step: int) 
             continue
         if fault.kind == "loss_factor":
             loss = loss * fault.magnitude
+        elif fault.kind == "loss_shift":
+            loss = loss + fault.magnitude
+        elif fault.kind == "weight_penalty":
+            loss = loss + fault.magnitude * sum(parameter.abs().sum() for parameter in model.parameters())
         elif fault.kind == "gradient_factor":
             loss = loss.detach() + fault.magnitude * (loss - loss.detach())
         elif fault.kind == "nan_gradient":

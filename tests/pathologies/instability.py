@@ -69,7 +69,7 @@ _ZIGZAG = tuple(
         (
             "regression",
             "diabetes",
-            {"steps": 300, "batch_size": 400, "learning_rate": 0.4, "evaluate_every": 20, "model": {"width": 32}},
+            {"steps": 300, "batch_size": 400, "learning_rate": 0.5, "evaluate_every": 20, "model": {"width": 32}},
         ),
         (
             "linear",

@@ -3,6 +3,7 @@
 `RECIPES` grows by lines: a recipe is a task with its model, settings of the one loop, faults, and a label.
 """
 
+from tests.pathologies.climbs import CLIMBS
 from tests.pathologies.endings import ENDINGS
 from tests.pathologies.gaps import GAPS
 from tests.pathologies.generalization import GENERALIZATION
@@ -11,9 +12,11 @@ from tests.pathologies.healthy_architectures import HEALTHY_ARCHITECTURES
 from tests.pathologies.healthy_settings import HEALTHY_SETTINGS
 from tests.pathologies.instability import INSTABILITY
 from tests.pathologies.learning import LEARNING
+from tests.pathologies.lookalikes import LOOKALIKES
 from tests.pathologies.numerics import NUMERICS
 from tests.pathologies.recipe import Recipe
 from tests.pathologies.schedules import SCHEDULES
+from tests.pathologies.sparse import SPARSE
 from tests.pathologies.stability import STABILITY
 from tests.pathologies.standstill import STANDSTILL
 from tests.pathologies.standstill_healthy import STANDSTILL_HEALTHY
@@ -32,6 +35,7 @@ RECIPES = (
     *STABILITY,
     *INSTABILITY,
     *LEARNING,
+    *LOOKALIKES,
     *GENERALIZATION,
     *GAPS,
     *SCHEDULES,
@@ -42,4 +46,6 @@ RECIPES = (
     *WRONG_DATA,
     *WIRING_HEALTHY,
     *ENDINGS,
+    *CLIMBS,
+    *SPARSE,
 )

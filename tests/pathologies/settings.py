@@ -17,6 +17,8 @@ FaultKind: TypeAlias = Literal[
     "lr_factor",  # the learning rate times the magnitude, for good or for `length` steps
     "random_labels",  # targets of other rows, drawn anew for each batch: inputs say nothing about them
     "loss_factor",  # the loss times the magnitude
+    "loss_shift",  # the magnitude is added to the loss
+    "weight_penalty",  # the magnitude times the sum of all |weights| joins the loss
     "gradient_factor",  # the gradient times the magnitude, the loss as it was: an op with a wrong backward
 ]
 
@@ -87,6 +89,10 @@ class Settings:
     """Validate in batches of so many rows, through the Monitor as training batches are; None: all rows at once."""
     evaluation_scale: float = 1.0
     """Validation inputs are multiplied by it, as by other preprocessing."""
+    evaluation_offset: float = 0.0
+    """What is added to validation targets that are numbers, as where only those of training were centred."""
+    evaluation_sums: bool = False
+    """Validate by the sum of the losses over the rows, in place of their mean."""
     batch_norm_momentum: float | None = None
     """The share of a batch in BatchNorm's running statistics; None for torch's 0.1."""
     averaging: float | None = None
@@ -113,6 +119,8 @@ class Settings:
     """Tensors that the optimizer is not given, from one number to before another, though they require a gradient."""
     zero_grad: Literal["each step", "never", "before the step"] = "each step"
     """When gradients are set to zero; "before the step" is after backward, so that nothing is left of them."""
+    steps_optimizer: bool = True
+    """Whether optimizer.step() is called at all."""
     mend_gradients: bool = False
     """The loop replaces non-finite gradients by zero before it steps."""
     skip_bad_losses: bool = False

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.pathologies import data, padded, preparation, rewiring, transfer
+from tests.pathologies import data, padded, policies, preparation, rewiring, transfer
 from tests.pathologies.contrastive import PairedEncoders, ViewEncoder, fraction_matched, matching_loss
 from tests.pathologies.data import Examples, Task
 from tests.pathologies.models import Autoencoder, CharRecurrent, CharTransformer, VisionTransformer, cnn, mlp
@@ -149,6 +149,19 @@ def rare_events(**model: object) -> Task:
     )
 
 
+def coin(*, flipped: float = 0.3, **model: object) -> Task:
+    """Binary classification whose labels are partly chance, in both splits."""
+    train, validation = data.coin(flipped)
+    loss = functional.binary_cross_entropy_with_logits
+    return Task("coin", train, validation, partial(mlp, (8, 1), **model), loss, _fraction_right_binary, classes=2)
+
+
+def policy(*, arms: int = 3, reward: float = 1.0, entropy: float = 0.0, **model: object) -> Task:
+    """Which arm to pull in which situation, by REINFORCE: the training loss need not fall, what is validated does."""
+    train, validation = policies.bandit(arms, reward)
+    return Task("policy", train, validation, partial(mlp, (6, arms), **model), policies.surrogate(entropy))
+
+
 def rewired(*, base: str, **changes: object) -> Task:
     """Another task, put together in another way."""
     return rewiring.rewired(TASKS[base], **changes)
@@ -173,6 +186,8 @@ TASKS: Mapping[str, Callable[..., Task]] = MappingProxyType(
             heavy_tails,
             breast_cancer,
             rare_events,
+            coin,
+            policy,
             autoencoder,
             fine_tuning,
             adapters,

@@ -159,7 +159,7 @@ def train(
                 if micro == settings.accumulation:
                     step, micro = step + 1, 0
                     jump(optimizer, scheduler, settings, step)
-                    if math.isfinite(outcome.losses[-1]) or not settings.skip_bad_losses:
+                    if settings.steps_optimizer and (math.isfinite(outcome.losses[-1]) or not settings.skip_bad_losses):
                         _update(model, optimizer, scaler, settings, watched)
                     if settings.zero_grad == "each step":
                         optimizer.zero_grad()
@@ -208,6 +208,8 @@ def evaluate(task: Task, model: nn.Module, settings: Settings, watched: Watch | 
     if settings.evaluation_scale != 1:
         inputs = inputs * settings.evaluation_scale
     targets = task.validation.targets * settings.target_scale if task.classes is None else task.validation.targets
+    if settings.evaluation_offset:
+        targets = targets + settings.evaluation_offset
     parts: Iterable[Any] = [(inputs, targets)]
     if settings.evaluation_batch is not None and watched is not None:
         parts = watched.batches(DataLoader(TensorDataset(inputs, targets), batch_size=settings.evaluation_batch))
@@ -222,6 +224,8 @@ def evaluate(task: Task, model: nn.Module, settings: Settings, watched: Watch | 
             found["accuracy"] = task.accuracy(scores.float(), some_targets).item()
         for name, value in found.items():
             values[name] = values.get(name, 0.0) + value * (len(some_targets) / len(targets))
+    if settings.evaluation_sums:
+        values["loss"] *= len(targets)
     return values
 
 

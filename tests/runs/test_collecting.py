@@ -47,3 +47,11 @@ def test_what_does_not_fit_is_left_out_and_told():
     assert list(columns.series()) == ["a", "b"]
     assert columns.full
     assert columns.lost
+
+
+def test_a_row_is_written_at_once():
+    columns = Columns()
+    columns.add_row({"loss": 2.0, "lr": 0.1})
+    columns.add_row({"lr": 0.2})
+    series = columns.series()
+    assert (columns.rows, series["loss"].at.tolist(), series["lr"].values.tolist()) == (2, [0], [0.1, 0.2])

@@ -81,6 +81,18 @@ FORMS = (
         re.compile(r"\[(?P<step>\d{1,9})\]\t(?P<tail>[\w' -]{1,80}[:#].*)"),
         every_number=True,
     ),
+    Form(  # Darknet:  1200: 1.234567, 1.345678 avg loss, 0.001000 rate, 3.1 seconds, 76800 images
+        " avg",
+        re.compile(
+            rf"\s{{0,8}}(?P<step>\d{{1,9}}): (?P<batch_loss>{_NUMBER}), (?P<avg_loss>{_NUMBER}) avg(?: loss)?,"
+            rf" (?P<lr>{_NUMBER}) rate,"
+        ),
+    ),
+    Form(  # TensorFlow's estimators: Saving dict for global step 400: accuracy = 0.5, global_step = 400, loss = 2.3
+        "Saving dict",
+        re.compile(r".{0,200}?Saving dict for global step (?P<step>\d+): (?P<tail>.*)"),
+        split="val",
+    ),
     Form(  # ESPnet: 1epoch:train:1-50batch: iter_time=0.1, loss=80.1
         "epoch:",
         re.compile(r"(?:.{0,80}?\s)?(?P<epoch>\d+)epoch:(?P<cue>train|valid):\d+-(?P<batch>\d+)batch: (?P<tail>.*)"),
@@ -99,7 +111,8 @@ RANK = re.compile(
 """What launchers put before the lines of each process: torchrun, Ray."""
 
 BAR = re.compile(
-    r"(?P<title>[^|]{0,200}?)\d{1,3}%\|[^|]{0,400}\|\s{0,8}(?P<done>\d{1,12})/(?P<total>\d{1,12}) \[(?P<tail>.*)",
+    r"(?P<title>[^|]{0,200}?)\d{1,3}%\|[^|]{0,400}\|\s{0,8}"
+    r"(?P<done>\d{1,12}(?:\.\d{1,2})?)/(?P<total>\d{1,12}(?:\.\d{1,2})?) \[(?P<tail>.*)",
     re.DOTALL,
 )
 """tqdm: Epoch 1:  50%|█████     | 500/1000 [00:10<00:10, 50.0it/s, loss=0.3]"""

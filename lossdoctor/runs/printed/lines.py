@@ -1,9 +1,11 @@
-"""A text file line by line, whatever wrote it: any line end, any encoding, no line longer than memory allows."""
+"""A text file line by line, whatever wrote it: any line end, encoding or language, and no line too long for memory."""
 
 import codecs
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+from lossdoctor.runs.languages import in_english
 
 __all__ = ["MAX_LINE", "as_text", "lines", "lines_of"]
 
@@ -45,7 +47,7 @@ def as_text(head: bytes) -> str | None:
 
 def lines_of(text: str) -> Iterator[str]:
     """The lines of a text that is in memory, without the too long ones."""
-    return (line for line in text.splitlines() if line and len(line) <= MAX_LINE)
+    return (in_english(line) for line in text.splitlines() if line and len(line) <= MAX_LINE)
 
 
 def lines(path: Path) -> Iterator[str]:
@@ -68,9 +70,9 @@ def lines(path: Path) -> Iterator[str]:
                     continue
                 line = part.rstrip("\r\n")
                 if line and len(line) <= MAX_LINE:
-                    yield line
+                    yield in_english(line)
             if len(rest) > MAX_LINE:
                 rest, skipping = "", True
             chunk = file.read(_CHUNK)
         if rest and not skipping and len(rest) <= MAX_LINE:
-            yield rest
+            yield in_english(rest)

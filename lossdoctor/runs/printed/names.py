@@ -17,6 +17,7 @@ from lossdoctor.runs.printed.words import (
     STEPS,
     TOTALS,
     UNITS,
+    VERBS,
 )
 
 __all__ = ["Gap", "Role", "axis_of", "cue_in", "gap_of", "gap_of_name", "is_metric", "split_of"]
@@ -42,6 +43,8 @@ _LOSS_PPL = re.compile(r"_loss_(?:PPL|ppl)$")  # Megatron's "lm loss PPL" is no 
 _TIME_COST = re.compile(r"(batch|reader|data|iter)_cost$")  # Paddle's seconds a batch
 _SOURCE = re.compile(r"[A-Za-z_]\w{0,60}(?:\.\w{1,60}){1,8}$")
 _WRAPPERS = ("tensor", "array", "Array", "float32", "float64", "float16", "bfloat16")
+_TAG = re.compile(r"[A-Za-z_][\d_]")
+_TWO = 2
 _MOST_WORDS = 5
 _LONGEST = 400
 
@@ -59,6 +62,8 @@ class Gap:
     """Whether the split is all there is: "0 val 10.93"."""
     own: bool = False
     """Whether the name itself says the split: "val_loss"."""
+    enclosed: bool = False
+    """Whether the number stands in parentheses: where a measurement comes before it, what that was made of."""
     heading: bool = False
     """Whether the split was said before the name, and so of all that follows: "[Epoch 3] validation: loss 2"."""
 
@@ -140,7 +145,7 @@ def _gap_of(text: str) -> Gap:
         return Gap(role="average")
     if not stripped or stripped[-1] in "|,;]>→)}·•" or core.endswith((" -", "\t-")):
         # Nothing between this number and the one before, or the end of something else: a place, or a list's next.
-        return Gap(position=True, split=_leading(stripped), heading=True)
+        return Gap(position=True, split=_leading(stripped), enclosed=opener == "(", heading=True)
     *leading, key = [piece for piece in _DELIMITERS.split(core) if piece.strip()] or [""]
     split = next((cue for piece in reversed(leading) if (cue := _leading(piece))), "")
     source = _SOURCE.search(core) if text[-1:] == ":" else None
@@ -164,6 +169,7 @@ def gap_of_name(key: str, *, split: str = "", joined: bool = False) -> Gap:
         words = [word for word in words[:-1] if word.lower() in CUES or word.lower() == "time"] + words[-1:]
     words = [word.rstrip(".") or word for word in words]  # "Val. Loss", "Ep. 1"
     lower = [word.lower() for word in words]
+    told = bool(lower) and lower[-1] in VERBS
     if lower and lower[-1] in DANGLING and not any(map(axis_of, lower)):
         return Gap(split=split, heading=True)
     if any(word in NOT_MEASURED for word in lower) or len(words) > _MOST_WORDS + 1 or not words:
@@ -185,11 +191,15 @@ def gap_of_name(key: str, *, split: str = "", joined: bool = False) -> Gap:
     role: Role = axis_of(name)
     if not role and ("at" in lower or all(word.lower() in TOTALS for word in kept[:-1])):
         role = axis_of(kept[-1])  # "end of epoch", "global training step", "loss at iteration"
+    if not role and len(kept) == _TWO and _TAG.search(kept[0]) and axis_of(kept[1]) == "epoch":
+        role = "epoch"  # "ResNet_18 Epoch 3": a model's name before it
     low = name.lower()
     if low in IGNORED or low.endswith(".py") or low.startswith("best_"):
         return Gap(split=split, heading=True)
     if not role:
         role = "side" if _SIDE.match(low) else "metric" if is_metric(low) else "other"
+    if told and role not in {"metric", "side", "epoch", "step", "batch"}:
+        return Gap(split=split, heading=True)
     own = bool(_OWN_SPLIT.search(name))
     return Gap(
         name=name, split=cue or split, role=role, own=own, heading=bool(split) or (bool(cue) and role == "epoch")

@@ -16,13 +16,13 @@ from lossdoctor.runs.printed.names import cue_in, is_metric, split_of
 from lossdoctor.runs.printed.reading import SCHEDULE, Place, Reading, reading_of
 from lossdoctor.runs.printed.records import measured_in, record_of
 from lossdoctor.runs.printed.scan import fields
-from lossdoctor.runs.printed.tables import header_of, row_of
+from lossdoctor.runs.printed.tables import Card, header_of, row_of
 from lossdoctor.runs.printed.templates import Template, template_of
 
 __all__ = ["Parser"]
 
 _NAN = math.nan
-_NUMERIC = re.compile(r"\d|nan|inf", re.IGNORECASE)
+_NUMERIC = re.compile(r"(?<![a-z_])\d|nan|inf", re.IGNORECASE)  # "Tok2Vec" is a word
 _GROUPS = frozenset({"epoch", "step", "batch", "total", "cue", "tail", "name", "value"})
 _ASSIGNMENT = re.compile(r"\s{0,40}[A-Za-z_]\w{0,40} = ")  # source code that a program prints before it begins
 _DIGITS = re.compile(r"\d++")
@@ -34,8 +34,8 @@ _MOST_TEMPLATES = 8
 _TRIALS = 100
 _MOST_DULL = 20_000
 _HEADING_WORDS = 4  # more is a sentence
-_TWO_HEADING_WORDS = 4  # more is a sentence
 _SHORT = 160  # a heading or a result is no longer
+_EPOCHS = re.compile(r"s/epoch|\bepochs?/s")  # the speed of a bar over epochs
 _SAMPLE = 60  # rows by which a program is recognized
 
 
@@ -60,6 +60,7 @@ class Parser:
         self._header: Sequence[str] = ()
         self._pending: tuple[str, Place, dict[str, float]] | None = None
         self._finished_bar = _NAN
+        self._card = Card()
         self._templates: list[Template] = []
         self._templates_made = self._templates_used = 0
         self._dull: set[str] = set()
@@ -87,11 +88,12 @@ class Parser:
             self._bar(bar)
         elif "/" in line and (bar := BATCH_BAR.match(line)) is not None:
             self._batch_bar(bar)
-        elif not self._form(line) and not self._table_row(line):
+        elif not self._carded(line) and not self._form(line) and not self._table_row(line):
             self._words(line)
 
     def close(self) -> None:
         """Take what was held back until it was known to be the last of its place."""
+        self._end_card()
         if self._pending is not None:
             kind, place, values = self._pending
             self._pending = None
@@ -125,12 +127,23 @@ class Parser:
             self._row(self.RECORD, *found)
 
     def _heading(self, line: str) -> None:
-        """A line without a number: a table's header, or the word "Validation:" over what follows."""
+        """A line without a number: a table's header or end, or the word "Validation:" over what follows."""
+        if not line.strip(" -=+|─"):
+            self._end_card()
         if (header := header_of(line)) is not None:
             self._header = header
             return
         if len(line) <= _SHORT and len(re.findall(r"[A-Za-z]+", line)) <= _HEADING_WORDS:
             self._block = cue_in(line) or self._block
+
+    def _carded(self, line: str) -> bool:
+        if self._card.begins_anew(line):
+            self._end_card()
+        return self._card.add(line)
+
+    def _end_card(self) -> None:
+        if (found := self._card.take()) is not None:
+            self._row(self.TABLE, Place(**found[0]), found[1])
 
     def _table_row(self, line: str, *, held: bool = False) -> bool:
         """A row of the table whose header was printed; `held` if it may be drawn again."""
@@ -151,11 +164,13 @@ class Parser:
         if self._header and self._table_row(bar["title"].strip(" :"), held=True):
             return  # Ultralytics: a table whose last row is drawn again and again
         title = reading_of(fields(bar["title"]))
-        place = title.place
-        split = title.split or cue_in(bar["title"])
+        place, split = title.place, title.split or cue_in(bar["title"])
         tail = reading_of(fields(bar["tail"]), split=split)
         metrics = tail.values
         done, total = float(bar["done"]), float(bar["total"])
+        if _EPOCHS.search(bar["tail"]):
+            self._epoch_bar(done, metrics)
+            return
         if math.isnan(place.epoch) and re.search(r"epochs?\W{0,3}$", bar["title"], re.IGNORECASE):
             place = Place(epoch=done)
         else:
@@ -177,15 +192,28 @@ class Parser:
         self.close()
         self._row(self.BAR, place, metrics)
 
+    def _epoch_bar(self, done: float, metrics: Mapping[str, float]) -> None:
+        """One state of a bar over epochs: so many of them have ended, perhaps behind the bars of their batches."""
+        last = len(self.kind) - 1
+        batches = last >= 0 and self.kind[last] == self.BAR and self.epoch[last] == done - 1
+        if any(is_metric(name) for name in metrics):
+            place = Place(epoch=done - batches)
+            if self._pending is not None and self._pending[1] != place:
+                self.close()
+            named = {n if "/" in n or split_of(n) else f"train/{n}": value for n, value in metrics.items()}
+            self._hold("epochs", place, named)
+        if batches:
+            self.close()
+        self._epoch, self._placed = done, True
+
     def _batch_bar(self, bar: re.Match[str]) -> None:
         """One state of a Keras bar: running means of the epoch, so that only the last state is a measurement."""
         metrics = reading_of(fields(bar["tail"])).values
         if not any(is_metric(name) for name in metrics):
             return
         done, total = float(bar["done"]), float(bar["total"])
-        if (
-            not math.isnan(self._finished_bar) and total != self._finished_bar
-        ):  # after the epoch's bar was full, another begins: model.evaluate
+        if not math.isnan(self._finished_bar) and total != self._finished_bar:
+            # After the epoch's bar was full, another begins: model.evaluate.
             self._hold("evaluation", Place(), {f"test/{name}": value for name, value in metrics.items()})
             return
         self._hold("keras", Place(epoch=self._epoch), metrics)

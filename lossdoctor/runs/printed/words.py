@@ -13,14 +13,15 @@ __all__ = [
     "STEPS",
     "TOTALS",
     "UNITS",
+    "VERBS",
 ]
 
 CUES = {
-    **dict.fromkeys(("train", "training", "tr"), "train"),
+    **dict.fromkeys(("train", "training", "trainning", "tr", "trn"), "train"),
     **dict.fromkeys(
         ("val", "valid", "validation", "validate", "validating", "eval", "evaluation", "evaluating"), "val"
     ),
-    **dict.fromkeys(("dev", "holdout", "cv", "vali"), "val"),
+    **dict.fromkeys(("dev", "holdout", "cv", "vali", "vaild", "vld"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """Words that say which part of the data a number is of, and the split they mean."""
@@ -73,17 +74,24 @@ NOT_MEASURED = frozenset(
 FILLERS = frozenset(
     {
         *("at", "on", "the", "set", "subset", "for", "in", "of", "is", "was", "with", "'s", "and", "-", "--", "---"),
-        *("*", "#", "+", "&", "@", "info", "debug", "root", "current"),
+        *("*", "#", "+", "&", "@", "info", "debug", "root", "current", "so", "far"),
     }
 )
 """Words that say nothing of what a number is."""
 
 DANGLING = frozenset(
     {
-        *("the", "of", "on", "for", "in", "with", "at", "after", "from", "was", "is", "by"),
+        *("the", "of", "on", "for", "in", "with", "at", "after", "from", "by"),
     }
 )
 """Words that end the text before a number that is something else: "on the 10000 test images"."""
+
+VERBS = frozenset(
+    {
+        *("is", "was"),
+    }
+)
+"""Words before the number of what was measured, "the loss is 2.5", and of much else: "the dataset is 100 MB"."""
 
 UNITS = frozenset(
     {
@@ -97,6 +105,8 @@ UNITS = frozenset(
 TOTALS = frozenset(
     {
         *("current", "end", "global", "optimizer", "overall", "this", "total", "train", "training"),
+        *("begin", "beginning", "finished", "running", "start", "starting"),
+        *("fine-tune", "fine-tuning", "finetune", "finetuning", "pre-train", "pre-training", "pretrain", "pretraining"),
     }
 )
 """Words that leave a count what it is: "global training step"."""

@@ -11,25 +11,27 @@ __all__ = [
     "ACCURACY",
     "ACCURACY_KINDS",
     "BUILT_ON_EACH_OTHER",
-    "DOWN",
     "EPOCH_NAMES",
     "LOSS",
     "NOISE",
     "NOT_MEASURES",
+    "OF_PREFERENCES",
+    "QUALITY",
+    "REWARDS",
     "SPLITS",
     "STEP_NAMES",
-    "UP",
 ]
 
 SPLITS: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("train", "training", "trn", "tr", "trl", "trainer"), "train"),
+        **dict.fromkeys(("train", "training", "trainning", "trn", "tr", "trl", "trainer"), "train"),
         **dict.fromkeys(("val", "valid", "validation", "validate", "vali", "eval", "evaluation", "dev", "va"), "val"),
-        **dict.fromkeys(("heldout", "holdout", "tel"), "val"),
-        **dict.fromkeys(("test", "testing", "te"), "test"),
+        **dict.fromkeys(("heldout", "holdout", "tel", "vaild", "vl", "vld"), "val"),
+        **dict.fromkeys(("test", "testing", "te", "tst"), "test"),
     }
 )
-"""Which part of the data a word means. Where both were logged, validation is preferred to test."""
+"""Which part of the data a word means, with misspellings seen more than once. Where both were logged, validation is
+preferred to test."""
 
 STEP_NAMES = (
     *("trainer/global_step", "train/global_step", "global_step", "global step", "optimizer_step", "update_step"),
@@ -45,6 +47,11 @@ STEP_NAMES = (
         "round",
         "timesteps",
         "num_timesteps",
+        "time/total_timesteps",
+        "total_timesteps",
+        "timesteps_total",
+        "episode",
+        "episodes",
         "_step",
     ),
 )
@@ -72,59 +79,42 @@ LOSS = frozenset(
 )
 """Words that make a name that of a loss. `trl` and `tel` are llm.c's train and test loss."""
 
-NOISE = frozenset(
+NOISE: Mapping[str, int] = MappingProxyType(
     {
-        *("mean", "avg", "average", "running", "epoch", "step", "batch", "iter", "iteration", "inner", "value"),
-        *("metrics", "metric", "log", "logs", "scalar", "scalars", "total", "sum", "overall", "all", "global", "final"),
-        *(
-            "smoothed",
-            "smooth",
-            "ema",
-            "vs",
-            "iterations",
-            "lm",
-            "per",
-            "stats",
-            "s",
-            "cur",
-            "current",
-            "mb",
-            "dataloader",
-        ),
+        **dict.fromkeys(("mean", "avg", "average", "running", "epoch", "step", "batch", "iter", "iteration"), 1),
+        **dict.fromkeys(("inner", "value", "metrics", "metric", "log", "logs", "scalar", "scalars", "total", "sum"), 1),
+        **dict.fromkeys(("overall", "all", "global", "final", "vs", "iterations", "lm", "per", "stats", "s", "cur"), 1),
+        **dict.fromkeys(("current", "mb", "dataloader"), 1),
+        **dict.fromkeys(("smoothed", "smooth", "ema"), 2),
     }
 )
-"""Words that do not make it another quantity. A name with fewer of them is preferred."""
+"""Words that do not make it another quantity. A name with less of them is preferred: to the "smooth" loss, which may
+also be a part of the loss, every other."""
 
 ACCURACY = frozenset({"acc", "accuracy", "top", "prec"})
 """Words for the share of right answers; "top" and "prec" only with a 1 behind it."""
 
 ACCURACY_KINDS = frozenset({"categorical", "sparse", "binary", "token", "masked", "top", "classification"})
 
-UP = (
-    *(
-        "map",
-        "m_ap",
-        "ap",
-        "dice",
-        "iou",
-        "miou",
-        "io_u",
-        "mio_u",
-        "m_io_u",
-        "f1",
-        "f_1",
-        "auc",
-        "auroc",
-        "bleu",
-        "rouge",
-        "ssim",
-        "psnr",
-        "reward",
-    ),
-    *("recall", "precision", "acc", "accuracy", "score", "r2", "hella", "top", "mcc", "corr", "success"),
+QUALITY = (
+    "f",
+    "dice",
+    "iou",
+    "miou",
+    "io",
+    "mio",
+    "m",
+    "map",
+    "auc",
+    "auroc",
+    "mcc",
+    "bleu",
+    "rouge",
+    "ssim",
+    "mrr",
+    "ndcg",
 )
-DOWN = ("ppl", "perplexity", "wer", "cer", "err", "error", "mae", "mse", "rmse", "fid", "lpips", "loss", "bpb", "bpc")
-"""Parts of the names of further measures: which way is better."""
+"""How the names of measures begin that say how good a model is on the whole, best first."""
 
 NOT_MEASURES = frozenset(
     {
@@ -156,9 +146,16 @@ NOT_MEASURES = frozenset(
             "size",
         ),
         *("percentage", "throughput", "tokens", "ms", "wps", "ups", "gpu", "cpu", "scale", "weight", "coef", "lambda"),
+        *("weights", "coefs", "coefficient", "coefficients", "function", "fn", "type", "name", "names"),
     }
 )
 """Words of things that say nothing of the model's quality."""
+
+REWARDS = frozenset({"rew", "reward", "rewards", "eprewmean", "eprewardmean"})
+"""Words for what an agent gained."""
+
+OF_PREFERENCES = frozenset({"chosen", "rejected", "margin", "margins", "accuracy", "accuracies"})
+"""Words behind "rewards" where they are no agent's: of answers that are compared, as in DPO, by a loss that falls."""
 
 BUILT_ON_EACH_OTHER = frozenset(
     {

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from lossdoctor.runs.languages import in_english
 from lossdoctor.runs.readers.aliases import EPOCH_NAMES, STEP_NAMES
 from lossdoctor.runs.readers.log import Log, Series
 from lossdoctor.runs.readers.names import understand
@@ -47,7 +48,7 @@ def axis_of(log: Log) -> Axis:
     Where steps are counted from 0 again in every epoch, they are put behind each other; where rows know only their
     epoch, they divide it.
     """
-    lower = {name.strip().lower(): name for name in reversed(list(log.series))}
+    lower = {in_english(name).strip().lower(): name for name in reversed(list(log.series))}
     main = main_rows(log)
     step = _first(log, lower, STEP_NAMES)
     epoch = _first(log, lower, EPOCH_NAMES)

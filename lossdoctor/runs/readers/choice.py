@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from lossdoctor.errors import LogError, nearest
+from lossdoctor.runs.readers.aliases import QUALITY
 from lossdoctor.runs.readers.log import Log, Series
-from lossdoctor.runs.readers.names import Name, understand
+from lossdoctor.runs.readers.names import Name, is_reward, understood
 
-__all__ = ["AXES", "Choice", "chosen", "wanted"]
+__all__ = ["AXES", "Choice", "chosen", "is_of_agent", "wanted"]
 
 AXES = frozenset({"step"})
 """What --map can set beside signals: the column that counts."""
@@ -53,7 +55,7 @@ def wanted(log: Log, mapping: Mapping[str, str], *, strict: bool = True) -> dict
 
 def chosen(log: Log, mapping: Mapping[str, str]) -> list[Choice]:
     """The columns of a log that have a meaning, best first for each signal. `mapping` goes before any guess."""
-    named = {name: understand(name) for name in log.series}
+    named = understood(log.series)
     found = [*_losses(log, named, mapping), *_accuracies(log, named), *_technical(log, named)]
     kept = [choice for choice in found if choice.signal not in mapping]
     for signal, column in mapping.items():
@@ -61,6 +63,13 @@ def chosen(log: Log, mapping: Mapping[str, str]) -> list[Choice]:
             clock = "evaluation" if signal.startswith("val_") else "step"
             kept.append(Choice(signal, log.series[column], f"{column} (--map)", clock))
     return kept
+
+
+def is_of_agent(log: Log) -> bool:
+    """Whether a log is of an agent, which makes its own data: its losses follow a target that moves."""
+    names = {name.strip().lower() for name in log.series}
+    plays = bool(names & {"episode", "episodes", "game", "games"}) and bool(names & {"return", "score"})
+    return plays or any(is_reward(name) for name in log.series)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -89,9 +98,14 @@ def _losses(log: Log, named: Mapping[str, Name], mapping: Mapping[str, str]) -> 
     ):
         train = _of(named, "loss", ["train"])
     val = _of(named, "loss", [split])
+    if is_of_agent(log):
+        own = _distinct(log, named, train)
+        return [Choice(f"train_loss_{named[name].part or 'agent'}", log.series[name], name) for name in own]
     found, parts = _total(log, named, train, "train_loss")
     if not found and not parts and "train_loss" not in mapping:
         found = _from_perplexity(log, _of(named, "perplexity", ["", "train"]), "train_loss")
+    if not (train or val or found):
+        return [*_error(log, named, "train", "train_loss"), *_error(log, named, split, "val_loss")]
     of_val, _ = _total(log, named, val, "val_loss", like=parts)
     if not of_val:
         of_val = _from_perplexity(log, _of(named, "perplexity", [split]), "val_loss")
@@ -120,10 +134,10 @@ def _total(
     if like:
         same = {named[name].part for name in like}
         parts = [name for name in parts if named[name].part in same] or parts
-    if len(parts) == 1:
-        return [Choice(signal, log.series[parts[0]], parts[0], clock)], []
     if not parts or any(named[name].plays_against for name in parts):
         return [], parts
+    if len(parts) == 1:
+        return [Choice(signal, log.series[parts[0]], parts[0], clock)], []
     parts = _distinct(log, named, parts)
     first = max((log.series[name] for name in parts), key=lambda series: len(series.at))
     parts = _beside(log, parts, first)
@@ -181,23 +195,63 @@ def _from_perplexity(log: Log, names: Sequence[str], signal: str) -> list[Choice
     return []
 
 
+def _error(log: Log, named: Mapping[str, Name], split: str, signal: str) -> list[Choice]:
+    """Where no loss was logged, an error of which it can be said that less is better: train_rmse and val_rmse."""
+    names = [
+        name for name in _of(named, "metric", [split]) if named[name].direction < 0 and len(log.series[name].at) > 1
+    ]
+    clock = "step" if signal == "train_loss" else "evaluation"
+    return [Choice(signal, log.series[name], name, clock) for name in names[:1]]
+
+
+def _quality(log: Log, named: Mapping[str, Name], split: str) -> list[Choice]:
+    """Where a validation has neither a loss nor an accuracy, a share that is better the higher it is: dice, mAP, F1."""
+    names = [name for name in _of(named, "metric", [split]) if named[name].direction > 0]
+    shares = [name for name in names if len(log.series[name].at) > 1 and _is_share(log.series[name].values)]
+    order = {word: place for place, word in enumerate(QUALITY)}
+    shares.sort(key=lambda name: order.get(named[name].part.split("_")[0], len(order)))
+    return [Choice("val_accuracy", log.series[name], name, "evaluation") for name in shares[:1]]
+
+
+def _is_share(values: npt.NDArray[np.float64]) -> bool:
+    """Whether values may be shares of one, or percentages."""
+    return bool(np.isfinite(values).all() and values.min() >= 0 and values.max() <= 100)  # noqa: PLR2004
+
+
 def _accuracies(log: Log, named: Mapping[str, Name]) -> list[Choice]:
     found = []
+    split = _validation_split(log, named)
+    unnamed = _is_of_validation(log, named, split)
     for signal, splits, clock in (
-        ("train_accuracy", ["train", ""], "step"),
-        ("val_accuracy", [_validation_split(log, named)], "evaluation"),
+        ("train_accuracy", ["train"] if unnamed else ["train", ""], "step"),
+        ("val_accuracy", [split, ""] if unnamed else [split], "evaluation"),
     ):
         names = [name for split in splits for name in _of(named, "accuracy", [split]) if len(log.series[name].at)]
         plain = [name for name in names if not named[name].part] or (names if len(names) == 1 else [])
         if plain:
             name = _best(log, named, plain)
             found.append(Choice(signal, log.series[name], name, clock))
+    if not found and not any(known.role in {"loss", "perplexity"} and known.split == split for known in named.values()):
+        found = _quality(log, named, split)
     largest = [float(np.nanmax(np.nan_to_num(choice.series.values, posinf=0.0))) for choice in found]
     if len(found) > 1 and (largest[0] > _PERCENT) != (largest[1] > _PERCENT):
         found = [
             choice if high > _PERCENT else _in_percent(choice) for choice, high in zip(found, largest, strict=True)
         ]
     return found
+
+
+def _is_of_validation(log: Log, named: Mapping[str, Name], split: str) -> bool:
+    """Whether an accuracy that is of no split by its name is of validation, as beside train_loss and valid_loss.
+
+    So fastai and the Trainer print it: the split is said of the losses, as there are two; and there is one accuracy,
+    where the loss of the validation is.
+    """
+    losses = {known.split for known in named.values() if known.role == "loss"}
+    if losses != {"train", split} or {known.split for known in named.values() if known.role == "accuracy"} != {""}:
+        return False
+    validated = np.concatenate([log.series[name].at for name in _of(named, "loss", [split])])
+    return all(np.isin(log.series[name].at, validated).all() for name in _of(named, "accuracy", [""]))
 
 
 def _in_percent(choice: Choice) -> Choice:

@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 import msgspec
 
 from lossdoctor.errors import LogError
+from lossdoctor.runs.collecting import Columns, number
 from lossdoctor.runs.readers.aliases import EPOCH_NAMES, SPLITS, STEP_NAMES
 from lossdoctor.runs.readers.log import Log
 from lossdoctor.runs.readers.names import is_training_name, understand
-from lossdoctor.runs.readers.numbers import Columns, number
 
 __all__ = ["FORMAT", "could_be", "decoded", "detect", "flat", "read"]
 
@@ -38,7 +38,7 @@ def detect(path: Path, head: bytes) -> bool:
     whole = lines if len(head) < 65_536 else lines[:-1]  # noqa: PLR2004  the head ends within a line
     if not whole:  # a first line with the whole configuration in it
         return path.suffix == ".jsonl" or path.name.endswith(".log.json")
-    found = False
+    found, measured = False, 0
     for line in whole[:50]:
         record = decoded(line)
         if record is None:
@@ -48,7 +48,8 @@ def detect(path: Path, head: bytes) -> bool:
         flattened = flat(record)
         axis = any(understand(name).role in {"step", "epoch"} for name in flattened)
         found = found or (axis and any(is_training_name(name) for name in flattened))
-        found = found or (len(flattened) > 1 and any(understand(name).role == "loss" for name in flattened))
+        measured += len(flattened) > 1 and any(understand(name).role == "loss" for name in flattened)
+        found = found or measured > 1  # one row without an axis is a result
     return found
 
 
@@ -62,7 +63,7 @@ def could_be(path: Path, head: bytes) -> bool:
 
 def read(path: Path) -> list[Log]:
     """Read the rows of a file. Lines that are no objects are passed over. Raises LogError where none is."""
-    columns = Columns(path)
+    columns = Columns()
     config: dict[str, Any] = {}
     broken = 0
     format_name = ""
@@ -78,12 +79,15 @@ def read(path: Path) -> list[Log]:
                     continue
                 format_name = format_name or _format_of(record)
                 config |= {key: record[key] for key in ("total_steps",) if number(record.get(key)) is not None}
-                columns.add(_row(record))
+                columns.add_row(_row(record))
+                if columns.full:
+                    break
     except OSError as error:
         raise LogError(f"{path}: cannot be read: {error.strerror}; check the path and its permissions") from None
     if not columns.rows:
         raise LogError(f"{path}: no line is a JSON object; is this the log of a training?")
-    warnings = (f"{path}: {broken} lines are no JSON objects; they were left out.",) if broken > 1 else ()
+    warnings = [f"{path}: {broken} lines are no JSON objects; they were left out."] if broken > 1 else []
+    warnings += [f"{path}: {columns.lost}"] if columns.lost else []
     return [Log(path, format_name or FORMAT, columns.series(), columns.rows, config=config, warnings=warnings)]
 
 
@@ -139,9 +143,10 @@ def _row(record: Mapping[str, Any]) -> dict[str, float]:
     row = flat(record)
     split = next((str(record[key]).lower() for key in _SPLIT_KEYS if isinstance(record.get(key), str)), "")
     if split not in SPLITS or SPLITS[split] == "train":
-        if "step" in row and "iter" not in row and "lr" not in row and "base_lr" not in row and _is_of_mmengine(record):
-            row.pop("step", None)  # it counts epochs here, and iterations in the rows of the training
-        return row
+        if "iter" in row or "lr" in row or "base_lr" in row or not _is_of_mmengine(record):
+            return row
+        row.pop("step")  # of a validation: it counts epochs here, and iterations in the rows of the training
+        split = "val"
     row.pop("iter", None)  # in MMDetection the length of the validation set
     return {
         name if understand(name).role in {"step", "epoch", "time"} else f"{split}/{name}": row[name] for name in row

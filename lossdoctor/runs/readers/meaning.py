@@ -14,9 +14,10 @@ from lossdoctor.runs.events import Mark
 from lossdoctor.runs.info import RunInfo
 from lossdoctor.runs.readers.axis import Attempt, Axis, attempts, axis_of, restricted
 from lossdoctor.runs.readers.blanks import with_hidden_nans
-from lossdoctor.runs.readers.choice import Choice, chosen, wanted
+from lossdoctor.runs.readers.choice import Choice, chosen, is_of_agent, wanted
 from lossdoctor.runs.readers.log import Log, Series
 from lossdoctor.runs.readers.names import understand
+from lossdoctor.runs.readers.sums import without_running_sums
 from lossdoctor.runs.tables import Column, Run, Table
 
 __all__ = ["runs_of"]
@@ -47,6 +48,12 @@ def runs_of(log: Log, mapping: Mapping[str, str] = MappingProxyType({}), *, stri
     log = with_hidden_nans(replace(log, series={name: series for name, series in log.series.items() if len(series.at)}))
     if axis_name := mapping.get("step"):
         log = replace(log, series={"step": log.series[axis_name], **_without(log, "step")})
+    summed, log = log, without_running_sums(log)
+    notes = [
+        f"{name}: a sum over each epoch; its mean since the row before is used"
+        for name, series in log.series.items()
+        if series is not summed.series[name]
+    ]
     axis = axis_of(log)
     found = attempts(log, axis)
     runs = []
@@ -55,11 +62,11 @@ def runs_of(log: Log, mapping: Mapping[str, str] = MappingProxyType({}), *, stri
         choices = [choice for choice in chosen(inside, mapping) if len(choice.series.at)]
         if any(choice.signal.startswith(("train_loss", "val_loss", "val_acc", "train_acc")) for choice in choices):
             name = "/".join(filter(None, (log.name, f"{number}" if len(found) > 1 else "")))
-            runs.append(_run(log, axis, attempt, choices, name))
+            runs.append(_run(log, axis, attempt, choices, name, notes=notes))
     if not runs:
         columns = ", ".join([name for name in log.series if not _is_axis(name)][:12]) or "none"
         raise LogError(
-            f"{log.path}: no loss or accuracy is recognized in this {log.format} log (columns: {columns}); "
+            f"{log.path}: no loss or accuracy is recognized in this {log.format} file (columns: {columns}); "
             "say which column is the loss with --map train_loss=COLUMN"
         )
     return runs
@@ -73,7 +80,7 @@ def _is_axis(name: str) -> bool:
     return understand(name).role in {"step", "epoch", "time"}
 
 
-def _run(log: Log, axis: Axis, attempt: Attempt, choices: Sequence[Choice], name: str) -> Run:
+def _run(log: Log, axis: Axis, attempt: Attempt, choices: Sequence[Choice], name: str, *, notes: Sequence[str]) -> Run:
     step_choices, evaluation_choices = _unique(choices, "step"), _unique(choices, "evaluation")
     step_choices = _with_rate(_without_validation(step_choices, evaluation_choices), attempt.step)
     steps = _table(step_choices, attempt.step)
@@ -99,10 +106,24 @@ def _run(log: Log, axis: Axis, attempt: Attempt, choices: Sequence[Choice], name
         marks=tuple(
             Mark(name="resume", step=step, time=log.started or 0.0) for step in (*log.resumed, *attempt.resumed)
         ),
-        warnings=tuple(log.warnings),
+        warnings=(*log.warnings, *_unjudged(log, choices)),
         rows_are_means=means,
-        read_as=tuple(_described(log, axis, attempt, [*step_choices, *evaluation_choices], info)),
+        read_as=(*_described(log, axis, attempt, [*step_choices, *evaluation_choices], info), *notes),
     )
+
+
+def _unjudged(log: Log, choices: Sequence[Choice]) -> list[str]:
+    """Why the losses of a log are not judged, though it has some."""
+    parts = [choice.origin for choice in choices if choice.signal.startswith("train_loss_")]
+    if not parts or any(choice.signal == "train_loss" for choice in choices):
+        return []
+    why = (
+        "those of an agent that makes its own data, as a reward was logged"
+        if is_of_agent(log)
+        else "those of networks that play against each other"
+    )
+    what = "they need not fall, and only whether they are finite is judged"
+    return [f"{log.path}: the losses ({', '.join(parts)}) are {why}: {what}; --map train_loss=COLUMN has one judged"]
 
 
 def _unique(choices: Sequence[Choice], clock: str) -> list[Choice]:

@@ -1,28 +1,32 @@
 """What the name of a logged column says: of which split of the data it is, and what it measures."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from lossdoctor.directions import higher_is_better
+from lossdoctor.runs.languages import in_english
 from lossdoctor.runs.readers.aliases import (
     ACCURACY,
     ACCURACY_KINDS,
     BUILT_ON_EACH_OTHER,
-    DOWN,
     EPOCH_NAMES,
     LOSS,
     NOISE,
     NOT_MEASURES,
+    OF_PREFERENCES,
+    REWARDS,
     SPLITS,
     STEP_NAMES,
-    UP,
 )
 
-__all__ = ["Name", "is_training_name", "understand", "words_of"]
+__all__ = ["Name", "is_reward", "is_training_name", "understand", "understood", "words_of"]
 
 _WORD = re.compile(r"[a-z]+|\d+")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _LONGEST = 300
+_LETTERS = {"t": "train", "v": "val"}
 _PER = re.compile(
     r"(samples?|examples?|ima?ge?s?|sequences|seqs|items)[\s_]*(/|_?per_?|\s+per\s+)[\s_]*s(ec(ond)?s?)?\b"
 )
@@ -36,7 +40,7 @@ class Name:
     `role` is "loss", "accuracy", "perplexity", "learning_rate", "grad_norm", "samples_per_second", "step_time",
     "data_wait", "loss_scale", "time", "step", "epoch", "metric" (with `direction` +1 where higher is better, -1 where
     lower), or empty. `split` is "train", "val", "test" or empty. `part` is what remains of the name of a loss or an
-    accuracy: empty for the total, "box" for `train/box_loss`. `noise` counts words without meaning.
+    accuracy: empty for the total, "box" for `train/box_loss`. `noise` is the weight of words without meaning.
     """
 
     role: str = ""
@@ -67,7 +71,8 @@ def understand(name: str) -> Name:
     >>> understand("train/box_loss").part, understand("eval_loss").split, understand("lr-AdamW").role
     ('box', 'val', 'learning_rate')
     """
-    lower = name[:_LONGEST].strip().lower()
+    name = in_english(name[:_LONGEST])
+    lower = name.strip().lower()
     if lower in STEP_NAMES:
         return Name("step")
     if lower in EPOCH_NAMES:
@@ -78,17 +83,49 @@ def understand(name: str) -> Name:
     left = [word for word in words if word not in SPLITS or word == "trl"]
     if role := _technical(lower, left):
         return Name(role, split)
-    noise = sum(word in NOISE for word in left)
+    noise = sum(NOISE.get(word, 0) for word in left)
     rest = [word for word in left if word not in NOISE]
     if "dataloader" in left:  # one of several sets of the same split: the first is as good as any
         noise, rest = noise + 1, [word for word in rest if word != "idx" and not word.isdigit()]
     return _measure(rest, split, noise, bare=not left and bool(splits))
 
 
+def understood(names: Iterable[str]) -> dict[str, Name]:
+    """What the names of a log's columns say beside each other: T_Loss and V_Loss are of training and of validation.
+
+    >>> [known.split for known in understood(["t_loss", "v_loss"]).values()]
+    ['train', 'val']
+    """
+    named = {name: understand(name) for name in names}
+    letters = {name: (words_of(name) or [""])[0] for name in named}
+    losses = {letters[name] for name, known in named.items() if known.role == "loss" and not known.split}
+    if losses != {*_LETTERS} or any(known.role == "loss" and known.split for known in named.values()):
+        return named
+    return {
+        name: replace(known, split=_LETTERS[letters[name]], part="")
+        if known.role and known.part in {"", letters[name]} and letters[name] in _LETTERS
+        else known
+        for name, known in named.items()
+    }
+
+
 def is_training_name(name: str) -> bool:
     """Whether a column of this name makes a table the log of a training, beside an axis."""
     found = understand(name)
     return found.role in {"loss", "accuracy", "perplexity"} or (found.role == "metric" and found.split != "")
+
+
+def is_reward(name: str) -> bool:
+    """Whether a column is what an agent gained.
+
+    >>> is_reward("rollout/ep_rew_mean"), is_reward("AverageEpRet"), is_reward("rewards/chosen"), is_reward("rew_loss")
+    (True, True, False, False)
+    """
+    words = frozenset(words_of(name))
+    if words & (LOSS | OF_PREFERENCES):
+        return False
+    of_episodes = words & {"ep", "episode", "episodes", "episodic"}
+    return bool(words & REWARDS or (of_episodes and words & {"return", "returns", "ret", "score"}))
 
 
 def _technical(lower: str, words: list[str]) -> str:
@@ -153,14 +190,13 @@ def _measure(rest: list[str], split: str, noise: int, *, bare: bool) -> Name:
 
 def _further(rest: list[str], split: str, noise: int) -> Name:
     """A measure that is neither the total loss nor the accuracy."""
-    has, joined = frozenset(rest), "_".join(rest)
+    joined = "_".join(rest)
     if rest[:1] in (["g"], ["d"]) and len(rest) > 1:  # as GANs name theirs: G_L1, D_real
         return Name("loss", split, joined, noise)
-    if any(word in has or joined.startswith(word) for word in DOWN):
-        return Name("metric", split, joined, noise, -1)
-    if any(word in has or joined.startswith(word) for word in UP):
-        return Name("metric", split, joined, noise, +1)
-    return Name("", split, joined, noise)
+    higher = higher_is_better("_".join([*rest, "".join(rest)]))  # "m io u" is cut from "mIoU"
+    if higher is None:
+        return Name("", split, joined, noise)
+    return Name("metric", split, joined, noise, +1 if higher else -1)
 
 
 def _is_accuracy(words: list[str]) -> bool:

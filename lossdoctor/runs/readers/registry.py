@@ -25,8 +25,8 @@ HEAD = 65_536
 READERS = (
     # Stores and files that name themselves.
     *("tensorboard", "wandb_offline", "mlflow", "dvclive", "trackio", "sacred"),
-    # JSON, tables, and at last what anybody prints.
-    *("json_documents", "json_lines", "tabular", "text"),
+    # Files that are named after what they hold; JSON, tables, and at last what anybody prints.
+    *("bare_numbers", "json_documents", "json_lines", "tabular", "text"),
 )
 """Modules of this package, in the order they are asked: what is recognized surely before what is recognized broadly."""
 

@@ -7,6 +7,7 @@ measurements.csv, exports of Weights & Biases, and tables with many runs below e
 import codecs
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
@@ -18,10 +19,11 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from lossdoctor.errors import LogError
+from lossdoctor.runs.collecting import MAX_COLUMNS, number
 from lossdoctor.runs.readers.log import Log, Series
 from lossdoctor.runs.readers.long_tables import Table, is_long, split
-from lossdoctor.runs.readers.names import is_training_name, understand
-from lossdoctor.runs.readers.numbers import MOST_COLUMNS, flat_settings, number
+from lossdoctor.runs.readers.names import Name, is_training_name, understand
+from lossdoctor.runs.readers.settings import flat_settings
 
 __all__ = ["FORMAT", "could_be", "detect", "read"]
 
@@ -34,6 +36,7 @@ _BLOCK = 8_000_000
 _LARGEST = 4 * 1024**3
 _FEW_ROWS = 3
 _LONGEST_SETTINGS = 100_000
+_MOMENT = re.compile(r"[\d:./ ,TZ+-]*\d[\d:./ ,TZ+-]*")
 _SETTINGS = ("args.yaml", "hparams.yaml", "opt.yaml")
 _Cells: TypeAlias = "pa.ChunkedArray[Any]"
 
@@ -50,12 +53,16 @@ def detect(path: Path, head: bytes) -> bool:
         return False
     names, rows = found
     known = [understand(name) for name in names]
+    if len(names) == 1:  # nothing but losses
+        return known[0].role == "loss" and len(rows) >= _FEW_ROWS and all(number(row[0]) is not None for row in rows)
     axis = any(name.role in {"step", "epoch"} for name in known)
     measures = [place for place, name in enumerate(names) if is_training_name(_own_name(name))]
     if not rows or not (measures or is_long(names, rows)):
         return False
     if len(rows) == 1 and all(name.split == "test" for name in known if name.role in {"loss", "accuracy", "metric"}):
         return False  # what Trainer.test() leaves behind
+    if not axis and (_lists_things(names, rows) or not _is_about_training(known)):
+        return False
     losses = [place for place in measures if understand(_own_name(names[place])).role in {"loss", "perplexity"}]
     looked_at = measures if axis else losses
     numeric = sum(any(place < len(row) and number(row[place]) is not None for place in looked_at) for row in rows)
@@ -65,9 +72,15 @@ def detect(path: Path, head: bytes) -> bool:
 
 
 def could_be(path: Path, head: bytes) -> bool:
-    """Whether a file is a table with an axis, whatever its other columns are."""
+    """Whether a file is a table with an axis, or with a column of numbers, whatever its columns are called."""
     found = None if path.is_dir() else _header(head)
-    return found is not None and any(understand(name).role in {"step", "epoch"} for name in found[0])
+    if found is None or len(found[0]) == 1:
+        return False
+    names, rows = found
+    if any(understand(name).role in {"step", "epoch"} for name in names):
+        return True
+    numeric = [sum(place < len(row) and number(row[place]) is not None for row in rows) for place in range(len(names))]
+    return max(numeric) >= max(_FEW_ROWS, len(rows) / 2) and not _lists_things(names, rows)
 
 
 def read(path: Path) -> list[Log]:
@@ -91,6 +104,21 @@ def read(path: Path) -> list[Log]:
         Log(path, format_name, part.series, part.rows, name=part.name, config=config, warnings=warnings)
         for part in split(table)
     ]
+
+
+def _is_about_training(known: Sequence[Name]) -> bool:
+    """Whether columns without an axis are those of a training: its loss, and mostly things that trainings log."""
+    trains = any(name.role in {"loss", "perplexity"} and name.split in {"", "train"} for name in known)
+    return trains and sum(name.role != "" for name in known) * 2 >= len(known)
+
+
+def _lists_things(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether each row is of another thing, by the words that name it, as in a table of results; times are no names."""
+    for place in range(len(names)):
+        words = {row[place] for row in rows if place < len(row)}
+        if len(words) == len(rows) and all(number(word) is None and not _MOMENT.fullmatch(word) for word in words):
+            return True
+    return False
 
 
 def _own_name(name: str) -> str:
@@ -134,7 +162,7 @@ def _header(head: bytes) -> tuple[list[str], list[list[str]]] | None:
         return None
     delimiter = _delimiter(lines[0])
     names = _cells(lines[0], delimiter)
-    if not 1 < len(names) <= MOST_COLUMNS or sum(number(name) is None for name in names if name) < len(names) // 2 + 1:
+    if not 1 <= len(names) <= MAX_COLUMNS or sum(number(name) is None for name in names if name) < len(names) // 2 + 1:
         return None
     if any(len(name) > 200 for name in names):  # noqa: PLR2004  a line of prose or code
         return None

@@ -33,6 +33,9 @@ def named(line):
         ("best loss 0.4, loss 0.5", {"loss": 0.5}),
         ("loss decreased (0.33 --> 0.31)", {}),
         ("Accuracy of the network on the 10000 test images", {}),
+        ("Epoch 3, val loss is 0.25, val mse was 0.5.", {"epoch": 3, "loss": 0.25, "mse": 0.5}),
+        ("avg loss so far is 0.5", {"avg_loss": 0.5}),
+        ("the dataset is 100 MB, the weight is 7", {}),
     ],
 )
 def test_numbers_have_the_names_that_stand_before_them(line, values):

@@ -144,3 +144,68 @@ def test_no_file_can_break_the_reader(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("fuzz") / "trainer_state.json"
     path.write_bytes(content)
     read_or_refuse(path)
+
+
+def test_two_models_side_by_side_are_two_trainings(tmp_path):
+    columns = {
+        "reg_loss": [3.0, 2.0, 1.0, 0.5],
+        "reg_val_loss": [3.0, 2.5, 2.0, 1.5],
+        "cls_accuracy": [0.5, 0.6],
+        "cls_loss": [0.7, 0.6],
+        "cls_val_loss": [0.7, 0.65],
+    }
+    path = tmp_path / "history.json"
+    path.write_text(json.dumps(columns))
+    regression, classifier = (run for log in logs_at(path) for run in runs_of(log))
+    assert (regression.name, classifier.name) == ("reg", "cls")
+    assert regression.steps.columns["train_loss"].values.tolist() == [3, 2, 1, 0.5]
+    assert "train_accuracy" not in regression.steps.columns
+    assert len(classifier.evaluations) == 2
+
+
+def test_parts_of_one_loss_of_equal_length_are_one_training(tmp_path):
+    path = tmp_path / "history.json"
+    path.write_text(json.dumps({"a_loss": [2, 1], "a_val_loss": [2, 1], "b_loss": [2, 1], "b_val_loss": [2, 1]}))
+    (log,) = logs_at(path)
+    assert set(log.series) == {"a_loss", "a_val_loss", "b_loss", "b_val_loss"}
+
+
+def test_a_second_phase_is_not_joined_to_the_first(tmp_path):
+    path = tmp_path / "history.json"
+    columns = {"loss": [2, 1, 0.5], "val_loss": [2, 1, 0.6], "fine_tune_loss": [3, 2], "fine_tune_val_loss": [1, 0.9]}
+    path.write_text(json.dumps(columns))
+    assert [log.name for log in logs_at(path)] == ["main", "fine_tune"]
+
+
+def test_every_fold_is_a_training(tmp_path):
+    path = tmp_path / "history.json"
+    fold = {"loss": [2, 1, 0.5], "val_loss": [2, 1, 0.6]}
+    path.write_text(json.dumps({"fold_1": fold, "fold_2": fold, "settings": {"sizes": [1, 2]}}))
+    assert [log.name for log in logs_at(path)] == ["fold_1", "fold_2"]
+
+
+@pytest.mark.parametrize("inside_of_json", [True, False])
+def test_a_dictionary_as_python_prints_it_is_a_history(tmp_path, inside_of_json):
+    text = "{'loss': [1.5, np.float64(0.5), nan], 'val_loss': [2, None, 0.25], 'name': 'it is'}"
+    path = tmp_path / "history.json"
+    path.write_text(json.dumps(text) if inside_of_json else text)
+    assert reader_of(path) == "json_documents"
+    (log,) = logs_at(path)
+    assert log.series["loss"].values.tolist()[:2] == [1.5, 0.5]
+    assert math.isnan(log.series["loss"].values[2])
+
+
+def test_python_that_is_no_dictionary_of_numbers_is_refused(tmp_path):
+    path = tmp_path / "history.json"
+    path.write_text("{'loss': [open('x')]}")
+    with pytest.raises(LogError, match="not recognized"):
+        logs_at(path)
+
+
+def test_curves_by_names_that_say_nothing_are_read_when_somebody_says_which_is_the_loss(tmp_path):
+    path = tmp_path / "history.json"
+    path.write_text(json.dumps({"Model A": [3.0, 2.0, 1.0], "Model B": [3.0, 3.0, 3.0]}))
+    with pytest.raises(LogError, match=r"Model A, Model B.*--map"):
+        runs_of(logs_at(path)[0])
+    (run,) = runs_of(logs_at(path)[0], {"train_loss": "Model A"})
+    assert run.steps.columns["train_loss"].values.tolist() == [3, 2, 1]

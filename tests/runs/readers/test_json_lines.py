@@ -7,7 +7,6 @@ import time
 import pytest
 from hypothesis import given, settings
 
-from lossdoctor.errors import LogError
 from lossdoctor.runs.readers import is_log, logs_at, runs_of
 from lossdoctor.runs.readers.registry import reader_of
 from tests.runs.readers.fuzzing import damaged, read_or_refuse
@@ -158,13 +157,15 @@ def test_deep_nesting_and_long_lines_cost_little(tmp_path):
     assert time.perf_counter() - began < 5
 
 
-def test_too_many_columns_are_refused(tmp_path):
+def test_of_too_many_columns_the_first_are_read_and_that_is_said(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text(
         "".join(json.dumps({"step": i, "loss": 1, **{f"c{i}_{j}": 1 for j in range(100)}}) + "\n" for i in range(200))
     )
-    with pytest.raises(LogError, match="more than 10000 columns"):
-        logs_at(path)
+    (log,) = logs_at(path)
+    assert len(log.series) == 5_000
+    assert log.series["loss"].values.tolist() == [1] * 200
+    assert "only the first 5000 columns" in log.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -187,3 +188,16 @@ def test_no_file_can_break_the_reader(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("fuzz") / "log.jsonl"
     path.write_bytes(content)
     read_or_refuse(path)
+
+
+def test_what_mmengine_measures_in_a_validation_is_not_of_the_training(runs):
+    rows = []
+    for epoch in (1, 2, 3):
+        rows.append({"lr": 0.1, "data_time": 0.01, "loss": 1.0, "time": 0.2, "epoch": epoch, "iter": 70 * epoch})
+        rows[-1]["step"] = 70 * epoch
+        rows.append({"accuracy/top1": 40.0 + epoch, "data_time": 0.15, "time": 0.2, "step": epoch})
+    (run,) = runs(rows, "scalars.json")
+    assert run.steps.step.tolist() == run.evaluations.step.tolist() == [70, 140, 210]
+    assert column(run, "val_accuracy") == [41, 42, 43]
+    assert column(run, "data_wait") == pytest.approx([0.01] * 3)
+    assert "train_accuracy" not in run.steps.columns

@@ -55,6 +55,13 @@ def test_a_total_is_preferred_to_its_parts_and_the_parts_are_kept():
     assert (column(run, "train_loss"), column(run, "train_loss_cls")) == ([3, 3], [1, 1])
 
 
+def test_a_total_is_preferred_to_a_part_that_is_called_smooth():
+    (run,) = runs_of(log(step=[1, 2], loss_det=[1, 1], loss_smooth=[0.1, 0.2], loss_total=[3, 2]))
+    assert column(run, "train_loss") == [3, 2]
+    (run,) = runs_of(log(step=[1, 2], loss=[3, 2], smooth_loss=[3, 3]))
+    assert column(run, "train_loss") == [3, 2]
+
+
 def test_parts_without_a_total_are_summed_alike_for_training_and_validation():
     (run,) = runs_of(
         log(epoch=[0, 1], train__box_loss=[1, 1], train__cls_loss=[2, 2], val__box_loss=[3, 3], val__cls_loss=[4, 4])
@@ -75,6 +82,17 @@ def test_a_perplexity_is_judged_by_its_logarithm():
 def test_accuracies_in_percent_and_in_fractions_are_made_alike():
     (run,) = runs_of(log(epoch=[0, 1], loss=[2, 1], train_acc=[0.5, 0.6], val_acc=[50, 55]))
     assert column(run, "train_accuracy") == pytest.approx([50, 60])
+
+
+def test_one_accuracy_where_the_loss_of_the_validation_is_belongs_to_it():
+    (run,) = runs_of(log(epoch=[1, 2], train_loss=[2, 1], valid_loss=[2, 1], accuracy=[0.5, 0.75]))
+    assert column(run, "val_accuracy") == [0.5, 0.75]
+    for loss, accuracy in (("loss", "other"), ("train_loss", "train_accuracy"), ("train_loss", "val_accuracy")):
+        columns = {loss: [2, 1], "val_loss": [2, 1], "accuracy": [0.5, 0.75], accuracy: [0.25, 0.5]}
+        (run,) = runs_of(log(epoch=[1, 2], **columns))
+        assert "val_accuracy" not in run.evaluations.columns or column(run, "val_accuracy") == [0.25, 0.5]
+    (run,) = runs_of(log(epoch=[1, 2], train_loss=[2, 1], val_loss=[None, 1], accuracy=[0.5, 0.75]))
+    assert column(run, "train_accuracy") == [0.5, 0.75]
 
 
 def test_milliseconds_become_seconds_and_running_totals_are_no_step_times():
@@ -197,3 +215,55 @@ def test_any_columns_give_sound_tables_or_one_line(columns):
             assert (np.diff(table.step) >= 0).all()
             assert np.isfinite(table.step).all()
             assert {len(values) for values in table.columns.values()} <= {len(table)}
+
+
+@pytest.mark.parametrize("reward", ["reward", "rollout/ep_rew_mean", "AverageEpRet", "episode_return", "mean_reward"])
+def test_losses_of_an_agent_are_not_judged_as_those_of_a_learner(reward):
+    (run,) = runs_of(log(step=[1, 2, 3], loss=[1, 2, 3], entropy_loss=[3, 2, 1], **{reward: [1, 2, 3]}))
+    assert "train_loss" not in run.steps.columns
+    assert column(run, "train_loss_agent") == [1, 2, 3]
+    assert any("an agent that makes its own data" in warning for warning in run.warnings)
+
+
+def test_the_user_may_have_an_agents_loss_judged():
+    (run,) = runs_of(log(step=[1, 2, 3], loss=[1, 2, 3], reward=[1, 2, 3]), {"train_loss": "loss"})
+    assert column(run, "train_loss") == [1, 2, 3]
+    assert not run.warnings
+
+
+@pytest.mark.parametrize("name", ["rewards/chosen", "rewards/margins", "rewards/accuracies", "reward_loss", "score"])
+def test_rewards_of_answers_that_are_compared_are_no_agents(name):
+    (run,) = runs_of(log(step=[1, 2, 3], loss=[3, 2, 1], **{name: [1, 2, 3]}))
+    assert column(run, "train_loss") == [3, 2, 1]
+
+
+def test_why_the_losses_of_two_players_are_not_judged_is_said():
+    (run,) = runs_of(log(step=[1, 2], loss_G=[1, 2], loss_D=[2, 1]))
+    assert any("play against each other" in warning for warning in run.warnings)
+
+
+def test_where_no_loss_was_logged_an_error_stands_for_it():
+    (run,) = runs_of(log(epoch=[1, 2, 3], train_rmse=[3, 2, 1], val_rmse=[4, 3, 2], val_r2=[0.1, 0.2, 0.3]))
+    assert (column(run, "train_loss"), column(run, "val_loss")) == ([3, 2, 1], [4, 3, 2])
+    (run,) = runs_of(log(epoch=[1, 2], val_loss=[2, 1], train_rmse=[3, 2]))
+    assert "train_loss" not in run.steps.columns
+
+
+def test_what_is_counted_in_steps_of_an_environment_is_the_axis():
+    (run,) = runs_of(log(time__total_timesteps=[256, 512, 768], train__loss=[1, 2, 3], time__iterations=[1, 2, 3]))
+    assert run.steps.step.tolist() == [256, 512, 768]
+
+
+@pytest.mark.parametrize("name", ["critic_loss", "policy_loss", "loss_D", "g_loss"])
+def test_the_loss_of_one_player_alone_is_not_judged_either(name):
+    (run,) = runs_of(log(step=[1, 2, 3], **{name: [1, 2, 3]}))
+    assert "train_loss" not in run.steps.columns
+
+
+def test_a_share_stands_for_an_accuracy_where_a_validation_has_no_other():
+    (run,) = runs_of(log(epoch=[1, 2], train_loss=[2, 1], val_recall=[0.5, 0.6], val_dice=[0.7, 0.8]))
+    assert column(run, "val_accuracy") == pytest.approx([0.7, 0.8])
+    (run,) = runs_of(log(epoch=[1, 2], train_loss=[2, 1], val_loss=[2, 1], val_dice=[0.7, 0.8]))
+    assert "val_accuracy" not in run.evaluations.columns
+    (run,) = runs_of(log(epoch=[1, 2], train_loss=[2, 1], val_psnr=[25, 130]))
+    assert not len(run.evaluations)

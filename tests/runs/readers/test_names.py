@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossdoctor.runs.readers.names import understand
+from lossdoctor.runs.readers.names import understand, understood
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,27 @@ def test_players_of_a_game_are_known():
         understand(name).plays_against for name in ("loss_G", "G_L1", "D_real", "critic_loss", "train/disc_loss")
     )
     assert not understand("train/box_loss").plays_against
+
+
+def test_t_and_v_mean_training_and_validation_only_where_both_are_there_and_nothing_plainer():
+    splits = {name: known.split for name, known in understood(["epoch", "T_Loss", "T_acc", "V_Loss", "V_acc."]).items()}
+    assert splits == {"epoch": "", "T_Loss": "train", "T_acc": "train", "V_Loss": "val", "V_acc.": "val"}
+    for names in (["t_loss"], ["t_loss", "v_loss", "a_loss"], ["t_loss", "v_loss", "val_loss"], ["loss_t", "loss_v"]):
+        assert not any(known.split == "train" for known in understood(names).values()), names
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("vaild_loss", "val"),
+        ("vld_loss", "val"),
+        ("trn_loss", "train"),
+        ("trainning loss", "train"),
+        ("tst acc", "test"),
+    ],
+)
+def test_shorter_words_and_misspellings_that_are_common_are_understood(name, split):
+    assert understand(name).split == split
 
 
 @given(st.text(max_size=400))

@@ -254,3 +254,50 @@ def test_any_cells_are_read_or_refused(tmp_path_factory, rows):
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["step", "loss", "run"], *rows])
     read_or_refuse(path)
+
+
+def test_a_column_of_nothing_but_losses_is_a_log(runs):
+    (run,) = runs("train_loss\n3.0\n2.0\n1.0\n0.5\n", "loss.csv")
+    assert run.steps.step.tolist() == [1, 2, 3, 4]
+    assert column(run, "train_loss") == [3, 2, 1, 0.5]
+
+
+@pytest.mark.parametrize("content", ["loss\nnone\nto speak of\n1.0\n", "weight\n3.0\n2.0\n1.0\n", "loss\n3.0\n2.0\n"])
+def test_a_column_of_anything_else_is_none(tmp_path, content):
+    path = tmp_path / "loss.csv"
+    path.write_text(content)
+    assert not is_log(path)
+
+
+def test_columns_of_letters_are_read_when_somebody_says_which_is_the_loss(tmp_path):
+    path = tmp_path / "loss.csv"
+    path.write_text(",G,D\n0,0.5,3.0\n1,0.6,2.0\n2,0.7,1.0\n")
+    with pytest.raises(LogError, match=r"G, D.*--map train_loss=COLUMN"):
+        runs_of(logs_at(path)[0])
+    (run,) = runs_of(logs_at(path)[0], {"train_loss": "D"})
+    assert column(run, "train_loss") == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Stock,Loss,RMSE\n" + "".join(f"{name},0.{place},1.{place}\n" for place, name in enumerate("ABCDEFG")),
+        "id,age,bmi,children,loss\n" + "".join(f"{i},3{i},2{i}.5,1,{1000 * i}\n" for i in range(9)),
+        "lr,dropout,val_loss,val_accuracy\n" + "".join(f"0.{i},0.5,1.{9 - i},0.{i}\n" for i in range(9)),
+    ],
+)
+def test_tables_of_results_and_of_data_are_no_logs(tmp_path, content):
+    path = tmp_path / "table.csv"
+    path.write_text(content)
+    assert not is_log(path)
+
+
+def test_times_in_words_do_not_make_a_log_a_table_of_things(runs):
+    (run,) = runs("when,loss\n" + "".join(f"2024-01-0{i} 10:00:00,{9 - i}\n" for i in range(1, 9)))
+    assert column(run, "train_loss") == [9 - i for i in range(1, 9)]
+
+
+def test_columns_in_another_language_are_understood(runs):
+    (run,) = runs("轮次,训练损失,验证损失\n" + "".join(f"{i},{9 - i},{10 - i}\n" for i in range(1, 6)))
+    assert run.steps.step.tolist() == [1, 2, 3, 4, 5]
+    assert column(run, "val_loss") == [9, 8, 7, 6, 5]
