@@ -74,6 +74,7 @@ class Diagnoser:
         )
         self._health = Health(self._facts)
         self._rows_are_means = rows_are_means
+        self._present: set[str] = set()
         groups = [group for judges in self._judges.values() for group in judges.groups]
         self._states = {state.rule.id: state for group in groups for state in group.states}
 
@@ -81,6 +82,9 @@ class Diagnoser:
         """Take in the next block of the run and return the findings that began in it, in the order of their steps."""
         block = Block(*(Shared(table.columns) for table in (block.steps, block.evaluations, block.layers)))
         clocks = self._clocks
+        for table in (block.steps, block.evaluations):
+            new = table.columns.keys() - self._present
+            self._present |= {name for name in new if table.columns[name].mask().any()}
         clocks.seen["steps"] += len(block.steps)
         clocks.seen["evaluations"] += len(block.evaluations)
         clocks.run.observe(block)
@@ -174,7 +178,7 @@ class Diagnoser:
                     continue
                 if state.tracker.episodes:
                     findings.extend(state.finding(episode, self._layers) for episode in state.tracker.episodes)
-                elif (why := group.undecided(state)) is None:
+                elif (why := group.undecided(state, present=self._present)) is None:
                     passed.append(state.rule.id)
                 else:
                     undecided.append(why)

@@ -1,4 +1,4 @@
-"""What a log of few rows tells where each row is a mean over an epoch: whether it plainly shows a training that is well.
+"""What a log of few rows tells where each row is a mean over an epoch: whether it plainly shows that all is well.
 
 Such rows have hardly any noise, so a few of them show what takes a hundred single steps. Falls are judged by the order
 of the values (Kendall's rank correlation with time), which knows no units and no outliers. Only what is plain counts.
@@ -28,7 +28,7 @@ _ROSE = 0.4
 most, 0.65 where gradients were never cleared."""
 _GUESSES = (2, 10, 100, 1000)
 _AT_GUESS = 0.01
-"""Share of ln C: a loss that ends so near may be that of guessing among C."""
+"""Share of ln C: a loss that ends so near, for two rows, may be that of guessing among C."""
 _NEAR = 0.15
 """Share of what the validation gained, the worst evaluation left aside, that it may have lost again since its best."""
 _FALLING = 0.35
@@ -91,7 +91,7 @@ def _training(step: Array, train: Array) -> str:
     if train[0] - train[-1] < _LEAST * max(abs(train[0]), abs(train[-1])):
         return f"the training loss came down by little, from {train[0]:.4g} to {train[-1]:.4g}"
     for number in _GUESSES:
-        if abs(train[-1] - np.log(number)) < _AT_GUESS * np.log(number):
+        if (np.abs(train[-2:] - np.log(number)) < _AT_GUESS * np.log(number)).all():
             return f"the training loss ended at {train[-1]:.4g}, near that of guessing among {number}"
     return ""
 

@@ -33,8 +33,9 @@ _GIVEN_BACK = 0.25
 """Share of what val_loss had gained; one that has given back more speaks for nothing."""
 _LONG = 24
 """Ticks of which a quarter has a median that hardly fluctuates."""
-_SURE = 2.5
-"""Times the median of the second differences, 1.65 times the noise: 4 times the noise of a median of three."""
+_SURE = 2.2
+"""Times the median of the second differences, which is 1.65 times the noise: four times what the difference between a
+median of three and one of six or more fluctuates by."""
 
 
 class Health:

@@ -5,6 +5,7 @@ at the same ticks so far share their statistics too, as long as that remains so.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TypeAlias
 
 import numpy as np
@@ -71,14 +72,17 @@ class RuleGroup:
         """Take in the values at the ticks `step`."""
         return [(state, episode) for state in self.states for episode in state.observe(step, values)]
 
-    def undecided(self, state: RuleState) -> Undecided | None:
-        """Why a rule without findings could not be decided; None if it was."""
+    def undecided(self, state: RuleState, *, present: AbstractSet[str] = frozenset()) -> Undecided | None:
+        """Why a rule without findings could not be decided; None if it was.
+
+        `present` are the columns that have values, if only such as are not finite.
+        """
         if state.tracker.decided >= state.rule.patience:
             return None
-        reason, missing = self._why_undecided(state)
+        reason, missing = self._why_undecided(state, present)
         return Undecided(rule=state.rule.id, reason=reason, missing=missing, family=state.rule.family)
 
-    def _why_undecided(self, state: RuleState) -> tuple[str, list[str]]:
+    def _why_undecided(self, state: RuleState, present: AbstractSet[str]) -> tuple[str, list[str]]:
         """What to say of a rule that could not be decided, and the signals or facts that it lacks."""
         # A rule that can make do with one of several signals needs none in particular: it names the one it would draw.
         needed = self.signals or [state.rule.evidence or ""]
@@ -88,6 +92,8 @@ class RuleGroup:
             missing = [name for name in missing if source_of(name)[1] is None]
         if missing:
             columns = sorted({recorded(name) for name in missing})
+            if present.issuperset(columns):
+                return f"{' and '.join(columns)} {'were' if len(columns) > 1 else 'was'} never finite", columns
             hints = sorted({SIGNALS[name].how for name in columns if name in SIGNALS and SIGNALS[name].how})
             return "; ".join([f"no {' and no '.join(columns)} was recorded", *hints]), columns
         if unknown := sorted(name for name in state.rule.facts if name not in self._run_facts):

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from lossdoctor.few_rows import FewRows
 from lossdoctor.findings import Diagnosis, Finding, Undecided
 from lossdoctor.runs.events import Intervention
 from lossdoctor.verdicts import arrange, conclude, settle
@@ -217,3 +218,29 @@ def test_a_run_that_learned_nothing_is_not_called_healthy():
     concluded = conclude(silent, frozenset(), learned=False)
     assert (concluded.verdict, concluded.category) == ("undecided", "undecided")
     assert "no loss fell" in concluded.summary
+
+
+@pytest.mark.parametrize(("since", "explained_by"), [(540.0, "cause"), (560.0, None)])
+def test_what_begins_half_a_run_later_is_no_cause_of_what_still_goes_on(since, explained_by):
+    found = dict(arranged(finding("effect", 50.0), finding("cause", since)))
+    assert found["effect"] == explained_by
+
+
+@pytest.mark.parametrize(
+    ("few", "missing", "found", "verdict"),
+    [
+        (FewRows("8 epochs", ""), [], [], "healthy"),
+        (FewRows("8 epochs", "the loss rises"), [], [], "undecided"),
+        (FewRows("8 epochs", ""), ["train_loss"], [], "undecided"),
+        (FewRows("8 epochs", ""), [], [finding("gap", severity="info")], "undecided"),
+        (FewRows("8 epochs", ""), [], [finding("harmless", severity="benign")], "healthy"),
+        (FewRows("8 epochs", ""), [], [finding("cause")], "cause"),
+        (None, [], [], "undecided"),
+    ],
+)
+def test_few_rows_excuse_a_vital_rule_only_where_nothing_else_is_amiss(few, missing, found, verdict):
+    undecided = [Undecided(rule="vital", reason="too short", missing=missing)]
+    diagnosis = Diagnosis(
+        run="r", verdict="undecided", category="undecided", summary="", findings=found, undecided=undecided
+    )
+    assert conclude(diagnosis, {"vital"}, learned=False, few=few).verdict == verdict

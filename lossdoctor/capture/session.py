@@ -217,8 +217,17 @@ class Session:
         self.judge.complete()
         self._judging()
         findings, self._untreated = self._untreated, []
+        if findings:
+            findings = self._without_benign(self.judge, findings)
         doctor.act(findings, step)
         doctor.settle(self.judge.diagnoser, step)
+
+    def _without_benign(self, judge: LiveJudge, findings: Sequence[Finding]) -> list[Finding]:
+        """Without what a benign finding explains: nothing is to be done about the end of a learning-rate range test."""
+        known = self._of_what_was_judged(judge).findings
+        harmless = {one.rule for one in known if one.severity == "benign"}
+        explained = {(one.rule, one.since) for one in known if one.explained_by in harmless}
+        return [one for one in findings if (one.rule, one.since) not in explained]
 
     # -- what the user asks
 
@@ -227,7 +236,10 @@ class Session:
         if self.judge is None:
             return None
         self.flush(lag=0)
-        return self.judge.diagnosis(
+        return self._of_what_was_judged(self.judge)
+
+    def _of_what_was_judged(self, judge: LiveJudge) -> Diagnosis:
+        return judge.diagnosis(
             run=str(self.writer.directory),
             status=self.writer.info.status,
             interventions=list(self.interventions.values()),

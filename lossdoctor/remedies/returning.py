@@ -16,7 +16,7 @@ def rewind(patient: Patient, arguments: Mapping[str, float], occasion: Occasion)
     snapshots = patient.snapshots
     since = occasion.since
     if "before" in arguments:
-        since = min(since, max(arguments["before"], 1.0))  # the first snapshot is always old enough
+        since = max(min(since, arguments["before"]), 1.0)  # the first snapshot is always old enough
     snapshot = snapshots.before(since, other_than=occasion.tried) or snapshots.before(since)
     if snapshot is None:
         return Refused(f"there is no verified snapshot from before step {since:.0f}")

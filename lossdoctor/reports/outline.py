@@ -17,8 +17,17 @@ __all__ = [
     "last_step",
     "leading",
     "unchecked",
+    "unrecorded",
     "verdict_phrase",
 ]
+
+_LOGGED = frozenset(
+    {
+        *("train_loss", "val_loss", "train_accuracy", "val_accuracy", "learning_rate", "grad_norm"),
+        *("step_time", "data_wait", "loss_scale", "total_steps"),
+    }
+)
+"""What the log of another tool may hold: a rule that misses one of these can be helped by logging it."""
 
 
 def causes(findings: Sequence[Finding]) -> list[tuple[Finding, list[Finding]]]:
@@ -103,6 +112,13 @@ def intervention_sentence(act: Intervention) -> str:
     outcome = f"{act.outcome} at step {step_number(act.settled)}" if act.settled is not None else act.outcome
     because = act.outcome_reason or act.reason
     return f"{done}; {outcome}" + (f": {because}" if because else "")
+
+
+def unrecorded(undecided: Sequence[Undecided]) -> tuple[list[str], list[Undecided]]:
+    """Rules without a verdict on the log of another tool: those that need a recording of ours, and the others."""
+    asked = [rule for rule in undecided if rule.family != ADVICE]
+    beyond = [rule for rule in asked if not _LOGGED.issuperset(rule.missing)]
+    return [rule.rule for rule in beyond], [rule for rule in asked if rule not in beyond]
 
 
 def unchecked(undecided: Sequence[Undecided]) -> list[tuple[list[str], str, list[str]]]:

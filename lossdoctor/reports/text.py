@@ -19,6 +19,7 @@ from lossdoctor.reports.outline import (
     last_step,
     leading,
     unchecked,
+    unrecorded,
     verdict_phrase,
 )
 from lossdoctor.reports.page import Page
@@ -69,7 +70,7 @@ def render(
         _interventions(page, diagnosis.interventions, diagnosis.findings),
         _advice(page, diagnosis.findings),
         _passed(page, diagnosis.passed),
-        _not_checked(page, diagnosis.undecided),
+        _not_checked(page, diagnosis.undecided, of_log=run is not None and bool(run.read_as)),
     ):
         if part:
             lines += [Text(), *part]
@@ -168,14 +169,25 @@ def _passed(page: Page, passed: Sequence[str]) -> list[Text]:
     return page.hang(page.text((f"passed ({len(passed)}): ", "bold")), ", ".join(passed))
 
 
-def _not_checked(page: Page, undecided: Sequence[Undecided]) -> list[Text]:
-    """Rules without a verdict, those with the same reason together."""
-    groups = unchecked(undecided)
-    if not groups:
+_EXAMPLES = 3
+"""Rules that are named of those that need a recording."""
+
+
+def _not_checked(page: Page, undecided: Sequence[Undecided], *, of_log: bool = False) -> list[Text]:
+    """Rules without a verdict, those with the same reason together; of a log, those that need a recording in one."""
+    beyond, others = unrecorded(undecided) if of_log else ([], undecided)
+    groups = unchecked(others)
+    if not groups and not beyond:
         return []
-    lines = [page.text((f"not checked ({sum(len(names) for names, _, _ in groups)}):", "bold"))]
+    number = len(beyond) + sum(len(names) for names, _, _ in groups)
+    lines = [page.text((f"not checked ({number}):", "bold"))]
     for names, reason, unnamed in groups:
         lines += page.hang(Text("  - "), f"{', '.join(names)}: {reason}")
         if unnamed:
             lines += page.hang(page.text("    ", ("decided by ", STYLES["faint"])), ", ".join(unnamed), STYLES["faint"])
+    if beyond:
+        named = beyond if page.verbose or len(beyond) <= _EXAMPLES + 1 else beyond[:_EXAMPLES]
+        more = f" and {len(beyond) - len(named)} more (-v names them)" if len(named) < len(beyond) else ""
+        needs = f"{count(len(beyond), 'rule')} need{'s' if len(beyond) == 1 else ''} what only a Monitor records"
+        lines += page.hang(Text("  - "), f"{needs} (gradients, layers, batches): {', '.join(named)}{more}")
     return lines

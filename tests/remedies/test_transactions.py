@@ -93,6 +93,15 @@ def test_a_warm_up_is_judged_when_it_is_over():
     assert patient.outcomes == [("divergence", "rewind+warm_up_again", "kept")]
 
 
+def test_a_fault_of_the_very_first_steps_goes_back_to_the_beginning():
+    patient = admit()
+    patient.train(60)
+    first = finding("missing_warmup", ("rewind", {"before": 1.0, "factor": 0.5}), since=2, clock="interval")
+    patient.remediator.act([first], 60)
+    assert patient.outcomes == [("missing_warmup", "rewind+scale_lr", "pending")]
+    assert patient.written[0].changes["weights"] == (60, 0)
+
+
 def test_a_training_is_begun_afresh_once():
     afresh = ("rewind", {"before": 1.0, "factor": 0.5})
     patient, judge = admit(), Judge(holds=True)

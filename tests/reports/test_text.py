@@ -1,6 +1,7 @@
 """The text report: what it says, and that nothing in a log can misuse it."""
 
 import unicodedata
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -9,6 +10,8 @@ from lossdoctor.findings import Diagnosis, Finding, Undecided
 from lossdoctor.reports.finding import STYLES
 from lossdoctor.reports.page import Page
 from lossdoctor.reports.text import overview, render, verdict_line
+from lossdoctor.runs.info import RunInfo
+from lossdoctor.runs.tables import Run
 
 
 def _finding(rule="divergence", **others):
@@ -163,3 +166,33 @@ def test_the_gutter_alone_has_the_colour_of_the_gutter(examples):
     report = render(*examples["divergence"], page=Page(verbose=True))
     coloured = {report.plain[span.start : span.end] for span in report.spans if span.style == STYLES["gutter"]}
     assert {text.strip() for text in coloured} == {"|", "-->", "=", ""}
+
+
+@pytest.mark.parametrize(
+    ("rules", "verbose", "said"),
+    [
+        (1, False, "  - 1 rule needs what only a Monitor records (gradients, layers, batches): r0"),
+        (4, False, "  - 4 rules need what only a Monitor records (gradients, layers, batches): r0, r1, r2, r3"),
+        (5, False, "r0, r1, r2 and 2 more (-v names them)"),
+        (5, True, "r0, r1, r2, r3, r4"),
+    ],
+)
+def test_rules_that_need_a_recording_are_one_entry_in_the_report_on_a_log(rules, verbose, said):
+    needy = [
+        Undecided(rule=f"r{number}", reason=f"no layer_{number}", missing=["loss", "x"]) for number in range(rules)
+    ]
+    short = Undecided(rule="short", reason="no grad_norm was recorded", missing=["grad_norm"])
+    diagnosis = _diagnosis(undecided=[*needy, short])
+    log = Run(name="log", path=Path("log"), info=RunInfo(), read_as=("format: CSV",))
+    lines = render(diagnosis, log, page=Page(width=120, verbose=verbose)).plain.splitlines()
+    assert f"not checked ({rules + 1}):" in lines
+    assert "  - short: no grad_norm was recorded" in lines
+    assert lines[-1].endswith(said)
+
+
+def test_a_verdict_on_little_says_what_it_is_worth():
+    diagnosis = Diagnosis(
+        run="log", verdict="healthy", category="healthy", summary="", worth="as far as 8 epochs tell", reasons=["calm"]
+    )
+    assert render(diagnosis).plain.splitlines()[0] == "log: healthy, as far as 8 epochs tell"
+    assert overview([diagnosis]).plain == "ok         log  healthy, as far as 8 epochs tell"
