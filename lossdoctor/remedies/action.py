@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 from torch.amp.grad_scaler import GradScaler
 
+from lossdoctor.remedies.keeping.snapshots import Snapshots
 from lossdoctor.remedies.knobs import OptimizerKnobs
-from lossdoctor.remedies.snapshots import Snapshots
 
 __all__ = ["Action", "Done", "LoopClipping", "Occasion", "Patient", "Refused"]
 

@@ -12,8 +12,8 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lossdoctor.remedies.copies import Saved, copied, fresh
-from lossdoctor.remedies.snapshots import Snapshots
+from lossdoctor.remedies.keeping.copies import Saved, copied, fresh
+from lossdoctor.remedies.keeping.snapshots import Snapshots
 
 __all__ = ["Aside"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from lossdoctor.remedies.holding import local
+from lossdoctor.remedies.keeping.holding import local
 
 __all__ = ["CudaReadback", "Readback", "all_finite", "floating", "non_finite_flag", "on_host", "weights_are_finite"]
 

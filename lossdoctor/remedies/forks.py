@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 from lossdoctor.remedies.action import Occasion, Patient, Refused
 from lossdoctor.remedies.actions import ACTIONS
 from lossdoctor.remedies.aside import Aside
+from lossdoctor.remedies.keeping.snapshots import Snapshots
 from lossdoctor.remedies.knobs import OptimizerKnobs
 from lossdoctor.remedies.skipping import StepGuard
-from lossdoctor.remedies.snapshots import Snapshots
 
 __all__ = [
     "BASELINE",

@@ -14,10 +14,10 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from lossdoctor.remedies.exchange import LeftError
 from lossdoctor.remedies.finite import floating
-from lossdoctor.remedies.holding import local
+from lossdoctor.remedies.keeping.holding import local
 from lossdoctor.remedies.skipping import StepGuard
+from lossdoctor.remedies.together.exchange import LeftError
 
 __all__ = ["OptimizerKnobs", "ignores_learning_rate"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lossdoctor.directions import higher_is_better
 from lossdoctor.errors import UsageError, nearest
 from lossdoctor.remedies.forks import LEAST_STEPS
-from lossdoctor.remedies.places import PLACES, Wanted
+from lossdoctor.remedies.keeping.places import PLACES, Wanted
 from lossdoctor.rule import ACTIONS
 
 __all__ = ["Policy", "Proposal"]

@@ -25,17 +25,17 @@ from torch.optim import Optimizer
 from lossdoctor.findings import Finding
 from lossdoctor.remedies.action import Patient
 from lossdoctor.remedies.bad_steps import BadSteps
-from lossdoctor.remedies.best import Best, BestWeights
-from lossdoctor.remedies.buffers import GoodBuffers
 from lossdoctor.remedies.choosing import Choice, Loop
-from lossdoctor.remedies.company import Company
 from lossdoctor.remedies.finite import weights_are_finite
+from lossdoctor.remedies.keeping.best import Best, BestWeights
+from lossdoctor.remedies.keeping.buffers import GoodBuffers
+from lossdoctor.remedies.keeping.places import Place
+from lossdoctor.remedies.keeping.snapshots import Snapshots, is_due
 from lossdoctor.remedies.knobs import OptimizerKnobs
 from lossdoctor.remedies.ledger import Ledger
-from lossdoctor.remedies.places import Place
 from lossdoctor.remedies.policy import Policy
 from lossdoctor.remedies.skipping import StepGuard, Steps
-from lossdoctor.remedies.snapshots import Snapshots, is_due
+from lossdoctor.remedies.together.company import Company
 from lossdoctor.remedies.transactions import Transactions
 from lossdoctor.remedies.treatments import Judge, began, is_harmful, is_treatable, ladder_of, urgency
 from lossdoctor.runs.events import Intervention

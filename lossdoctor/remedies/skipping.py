@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from lossdoctor.remedies.exchange import SharedSight
 from lossdoctor.remedies.finite import CudaReadback, Readback, all_finite, floating, non_finite_flag, on_host
-from lossdoctor.remedies.holding import local
+from lossdoctor.remedies.keeping.holding import local
+from lossdoctor.remedies.together.exchange import SharedSight
 
 __all__ = ["StepGuard", "Steps"]
 

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from lossdoctor.remedies.action import Done, Occasion, Patient, Refused
+from lossdoctor.remedies.keeping.snapshots import Snapshots
 from lossdoctor.remedies.knobs import OptimizerKnobs
 from lossdoctor.remedies.returning import early_stop, rewind
 from lossdoctor.remedies.skipping import StepGuard
-from lossdoctor.remedies.snapshots import Snapshots
 from lossdoctor.remedies.turning import (
     MULTIPLIER,
     loosen_clipping,

@@ -8,8 +8,8 @@ from torch import nn
 
 from lossdoctor import Monitor, Policy, trial
 from lossdoctor.remedies import Loop
+from lossdoctor.remedies.keeping.snapshots import Snapshots
 from lossdoctor.remedies.skipping import StepGuard
-from lossdoctor.remedies.snapshots import Snapshots
 from lossdoctor.runs.reader import read_run
 from tests.remedies.patients import NAN, Judge, admit, batch, finding, network, same, values_of
 

@@ -15,10 +15,10 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lossdoctor.remedies.copies import Keep, Saved, copied, fresh, in_memory, leaves, put_back, size_of
 from lossdoctor.remedies.finite import CudaReadback, Readback, all_finite, floating, non_finite_flag, on_host
-from lossdoctor.remedies.holding import Holding, local
-from lossdoctor.remedies.places import Place
+from lossdoctor.remedies.keeping.copies import Keep, Saved, copied, fresh, in_memory, leaves, put_back, size_of
+from lossdoctor.remedies.keeping.holding import Holding, local
+from lossdoctor.remedies.keeping.places import Place
 
 __all__ = ["Snapshot", "Snapshots", "is_due"]
 

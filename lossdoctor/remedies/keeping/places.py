@@ -18,8 +18,8 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from lossdoctor.remedies.copies import Keep, in_memory
-from lossdoctor.remedies.holding import local
+from lossdoctor.remedies.keeping.copies import Keep, in_memory
+from lossdoctor.remedies.keeping.holding import local
 
 __all__ = ["PLACES", "Place", "Wanted", "available_memory"]
 

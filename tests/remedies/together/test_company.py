@@ -2,7 +2,7 @@
 
 import pytest
 
-from lossdoctor.remedies.exchange import LeftError
+from lossdoctor.remedies.together.exchange import LeftError
 from lossdoctor.remedies.treatments import Treatment
 from tests.remedies.patients import admit, same, values_of
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from lossdoctor.remedies.buffers import GoodBuffers
+from lossdoctor.remedies.keeping.buffers import GoodBuffers
 from tests.remedies.patients import NAN, network, same, values_of
 
 

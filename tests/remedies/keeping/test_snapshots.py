@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from lossdoctor.remedies import places
-from lossdoctor.remedies import snapshots as snapshots_module
-from lossdoctor.remedies.snapshots import Snapshots, is_due
+from lossdoctor.remedies.keeping import places
+from lossdoctor.remedies.keeping import snapshots as snapshots_module
+from lossdoctor.remedies.keeping.snapshots import Snapshots, is_due
 from tests.remedies.patients import NAN, OPTIMIZERS, batch, network, same, values_of
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, distributed
 from torch.optim import Optimizer
 
 from lossdoctor.remedies.finite import CudaReadback, Readback, all_finite, floating, non_finite_flag
-from lossdoctor.remedies.holding import local
+from lossdoctor.remedies.keeping.holding import local
 
 __all__ = ["Exchange", "LeftError", "SharedSight"]
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lossdoctor.remedies.holding import local
+from lossdoctor.remedies.keeping.holding import local
 
 __all__ = ["Keep", "Saved", "copied", "fresh", "in_memory", "leaves", "put_back", "size_of"]
 

@@ -6,9 +6,9 @@ from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from lossdoctor.remedies.copies import copied, fresh, put_back
-from lossdoctor.remedies.holding import Holding, local
-from lossdoctor.remedies.snapshots import Snapshots
+from lossdoctor.remedies.keeping.copies import copied, fresh, put_back
+from lossdoctor.remedies.keeping.holding import Holding, local
+from lossdoctor.remedies.keeping.snapshots import Snapshots
 from tests.remedies.patients import batch, network
 
 

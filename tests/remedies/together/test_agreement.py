@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.distributed import PrefixStore, TCPStore
 
-from lossdoctor.remedies import Policy, agreement
-from lossdoctor.remedies.agreement import Agreement
-from lossdoctor.remedies.exchange import LeftError
-from lossdoctor.remedies.terms import Terms
+from lossdoctor.remedies import Policy
+from lossdoctor.remedies.together import agreement
+from lossdoctor.remedies.together.agreement import Agreement
+from lossdoctor.remedies.together.exchange import LeftError
+from lossdoctor.remedies.together.terms import Terms
 from tests.remedies.patients import network
 
 

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lossdoctor.remedies.action import Patient
-from lossdoctor.remedies.agreement import Agreement
-from lossdoctor.remedies.exchange import Exchange, SharedSight
 from lossdoctor.remedies.policy import Policy, Proposal
-from lossdoctor.remedies.shared import SharedSnapshots
 from lossdoctor.remedies.skipping import StepGuard
-from lossdoctor.remedies.terms import Terms
+from lossdoctor.remedies.together.agreement import Agreement
+from lossdoctor.remedies.together.exchange import Exchange, SharedSight
+from lossdoctor.remedies.together.shared import SharedSnapshots
+from lossdoctor.remedies.together.terms import Terms
 
 __all__ = ["Company"]
 

@@ -8,9 +8,9 @@ import torch
 from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard
 
-from lossdoctor.remedies.exchange import Exchange, LeftError, SharedSight
 from lossdoctor.remedies.knobs import OptimizerKnobs
 from lossdoctor.remedies.skipping import StepGuard
+from lossdoctor.remedies.together.exchange import Exchange, LeftError, SharedSight
 from tests.remedies.patients import NAN, network, same
 
 

@@ -12,9 +12,9 @@ import msgspec
 
 from lossdoctor.findings import Finding
 from lossdoctor.judging import Standing
-from lossdoctor.remedies.company import Company
-from lossdoctor.remedies.exchange import LeftError
 from lossdoctor.remedies.remediator import Remediator
+from lossdoctor.remedies.together.company import Company
+from lossdoctor.remedies.together.exchange import LeftError
 from lossdoctor.remedies.treatments import Judge
 
 __all__ = ["Ensemble"]

@@ -13,10 +13,11 @@ from torch import nn
 from lossdoctor import Monitor, analyze
 from lossdoctor.configuration import SNAPSHOTS
 from lossdoctor.errors import UsageError
-from lossdoctor.remedies import Policy, places
-from lossdoctor.remedies.copies import copied, fresh, leaves
-from lossdoctor.remedies.places import Place
-from lossdoctor.remedies.snapshots import Snapshots, is_due
+from lossdoctor.remedies import Policy
+from lossdoctor.remedies.keeping import places
+from lossdoctor.remedies.keeping.copies import copied, fresh, leaves
+from lossdoctor.remedies.keeping.places import Place
+from lossdoctor.remedies.keeping.snapshots import Snapshots, is_due
 from tests.remedies.patients import same, values_of
 
 GB = 1_000_000_000

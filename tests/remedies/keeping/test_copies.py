@@ -2,7 +2,7 @@
 
 import torch
 
-from lossdoctor.remedies.copies import copied, fresh, leaves, put_back, size_of
+from lossdoctor.remedies.keeping.copies import copied, fresh, leaves, put_back, size_of
 
 
 def test_a_copy_shares_no_tensor_with_the_original_nor_with_what_is_made_of_it():

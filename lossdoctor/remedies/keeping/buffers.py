@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from lossdoctor.remedies.finite import all_finite, floating
-from lossdoctor.remedies.holding import local
+from lossdoctor.remedies.keeping.holding import local
 
 __all__ = ["GoodBuffers"]
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lossdoctor.findings import Finding
+from lossdoctor.remedies.keeping.snapshots import Snapshots
 from lossdoctor.remedies.policy import Policy
-from lossdoctor.remedies.snapshots import Snapshots
 
 __all__ = ["Best", "BestWeights"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lossdoctor.remedies.holding import local
+from lossdoctor.remedies.keeping.holding import local
 
 if TYPE_CHECKING:
     from lossdoctor.remedies.policy import Policy

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from lossdoctor.remedies.agreement import Agreement
-from lossdoctor.remedies.snapshots import Snapshot, Snapshots
+from lossdoctor.remedies.keeping.snapshots import Snapshot, Snapshots
+from lossdoctor.remedies.together.agreement import Agreement
 
 __all__ = ["SharedSnapshots"]
 

@@ -14,9 +14,9 @@ import msgspec
 import torch
 from torch import distributed
 
-from lossdoctor.remedies.exchange import LeftError
-from lossdoctor.remedies.holding import local
-from lossdoctor.remedies.terms import Terms
+from lossdoctor.remedies.keeping.holding import local
+from lossdoctor.remedies.together.exchange import LeftError
+from lossdoctor.remedies.together.terms import Terms
 
 __all__ = ["Agreement"]
 

@@ -1,0 +1,1 @@
+"""One training by several processes: what they agree upon, and how every rank does the same at the same step."""
