@@ -23,8 +23,8 @@ from workloads import Training
 
 from lossdoctor import Monitor
 from lossdoctor.capture.live import LiveJudge
-from lossdoctor.remedies.places import Place
-from lossdoctor.remedies.snapshots import Snapshots, is_due
+from lossdoctor.remedies.keeping.places import Place
+from lossdoctor.remedies.keeping.snapshots import Snapshots, is_due
 
 GOALS = {"judging": 0.002, "snapshots": 0.005}
 STEPS = {"mlp": 30_000, "conv": 4000, "gpt": 120}

@@ -92,7 +92,7 @@ class RuleGroup:
             missing = [name for name in missing if source_of(name)[1] is None]
         if missing:
             columns = sorted({recorded(name) for name in missing})
-            if present.issuperset(columns):
+            if present >= {*columns}:
                 return f"{' and '.join(columns)} {'were' if len(columns) > 1 else 'was'} never finite", columns
             hints = sorted({SIGNALS[name].how for name in columns if name in SIGNALS and SIGNALS[name].how})
             return "; ".join([f"no {' and no '.join(columns)} was recorded", *hints]), columns

@@ -106,7 +106,8 @@ class RuleState:
             worst = [int(number)]
         since = episode.since
         if rule.at_step is not None and numbers[rule.at_step] < since:  # False for NaN
-            since = numbers[rule.at_step]
+            over = (one.until for one in self.tracker.episodes if one.until < since)
+            since = max(numbers[rule.at_step], max(over, default=-np.inf))
         return Finding(
             rule=rule.id,
             title=rule.title,

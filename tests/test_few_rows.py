@@ -30,9 +30,7 @@ def run_of(train, val=NONE, *, rows_are_means=True):
         return Table({"step": Column(steps), name: Column(np.array(values, np.float32))}) if values else Table()
 
     evaluations = table("val_loss", val)
-    return Run(
-        "r", Path("r"), RunInfo(), table("train_loss", train), evaluations, rows_are_means=rows_are_means, **others
-    )
+    return Run("r", Path("r"), RunInfo(), table("train_loss", train), evaluations, rows_are_means=rows_are_means)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     passed: list[str]
     undecided: dict[str, str]
     missing: dict[str, list[str]]
+    worth: str
     reasons: list[str]
     interventions: list[Intervention]
     warnings: list[str]
@@ -81,6 +82,7 @@ def _run(diagnosis: Diagnosis) -> RunReport:
         passed=diagnosis.passed,
         undecided={rule.rule: rule.reason for rule in diagnosis.undecided},
         missing={rule.rule: rule.missing for rule in diagnosis.undecided if rule.missing},
+        worth=diagnosis.worth,
         reasons=diagnosis.reasons,
         interventions=diagnosis.interventions,
         warnings=diagnosis.warnings,

@@ -92,7 +92,7 @@ _MAJORITY = (
         "majority_class_collapse_binary",
         "rewired",
         "majority_class_collapse not_learning underfitting",
-        AFTER_COLLAPSE,
+        f"{AFTER_COLLAPSE} suspicious_validation",
         since=(1, 200),
         steps=200,
         model=TUMOURS | {"minority": 0.1},
