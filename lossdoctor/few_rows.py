@@ -16,6 +16,8 @@ __all__ = ["FewRows", "few_rows"]
 _FEWEST = 5
 """Rows: of four in falling order one in 24 is so by chance, of five one in 120."""
 _FEWEST_EVALUATIONS = 3
+_MOST = 200
+"""Rows or evaluations from which on a log is none of few rows: every pair of them is looked at."""
 _TREND = 2.2
 """Standard deviations of Kendall's S: five values in falling order have 2.204, six with two out of order 1.88."""
 _LEAST = 0.045
@@ -53,12 +55,14 @@ class FewRows:
     missing: str
 
 
-def few_rows(intervals: Mapping[str, Array], evaluations: Mapping[str, Array]) -> FewRows:
-    """Judge a short log.
+def few_rows(intervals: Mapping[str, Array], evaluations: Mapping[str, Array]) -> FewRows | None:
+    """Judge a short log; None where it is not short.
 
     `intervals` has "step" and "median_train_loss", `evaluations` "step", "val_loss" and "val_accuracy"; NaN for null.
     """
     step, train = _known(intervals, "median_train_loss")
+    if max(len(train), len(evaluations["step"])) > _MOST:
+        return None
     rows = f"{len(train)} {'epoch' if _counted(step) else 'row'}{'' if len(train) == 1 else 's'}"
     return FewRows(rows, _training(step, train) or _validation(evaluations))
 

@@ -82,8 +82,8 @@ class Health:
         )
         return [reason for reason in found if reason]
 
-    def few_rows(self) -> FewRows:
-        """What is plain where rows are means and too few for the rules."""
+    def few_rows(self) -> FewRows | None:
+        """What is plain where rows are means and too few for the rules; None where there are many."""
         return few_rows(*self._columns())
 
     def _columns(self) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -15,13 +15,17 @@ FALLING = [2.2, 1.5, 1.2, 1.1, 1.0, 0.9, 0.8, 0.7]
 NONE: list[float] = []
 
 
-def missing(train, val=NONE, accuracy=NONE):
+def judged(train, val=NONE, accuracy=NONE):
     rows = max(len(val), len(accuracy))
     evaluations = {"step": np.arange(1.0, rows + 1)}
     for name, values in (("val_loss", val), ("val_accuracy", accuracy)):
         evaluations[name] = np.array([*values, *[np.nan] * (rows - len(values))], dtype=float)
     intervals = {"step": np.arange(1.0, len(train) + 1), "median_train_loss": np.array(train, dtype=float)}
-    return few_rows(intervals, evaluations).missing
+    return few_rows(intervals, evaluations)
+
+
+def missing(train, val=NONE, accuracy=NONE):
+    return judged(train, val, accuracy).missing
 
 
 def run_of(train, val=NONE, *, rows_are_means=True):
@@ -31,6 +35,13 @@ def run_of(train, val=NONE, *, rows_are_means=True):
 
     evaluations = table("val_loss", val)
     return Run("r", Path("r"), RunInfo(), table("train_loss", train), evaluations, rows_are_means=rows_are_means)
+
+
+@pytest.mark.parametrize(("epochs", "short"), [(200, True), (201, False)])
+def test_a_log_of_many_rows_is_left_to_the_rules(epochs, short):
+    """Every pair of rows is looked at: of ten thousand epochs there would be too many."""
+    falling = np.linspace(2, 1, epochs)
+    assert (judged(falling) is not None) == (judged(FALLING, falling) is not None) == short
 
 
 @pytest.mark.parametrize(
