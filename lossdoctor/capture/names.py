@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-__all__ = ["Layer", "clean_name", "layers_of", "parameter_names"]
+__all__ = ["Layer", "clean_name", "layers_of"]
 
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """What torch.compile, FSDP and activation checkpointing put into names, at any depth."""
@@ -46,11 +46,6 @@ def layers_of(model: nn.Module) -> list[Layer]:
             parameters = own if earlier is None else (*earlier.parameters, *own)
             found[owner] = Layer(owner, kind if earlier is None else earlier.type, parameters)
     return list(found.values())
-
-
-def parameter_names(model: nn.Module) -> dict[int, str]:
-    """Clean names by `id` of the parameter; a tied one has the first of its names."""
-    return {id(parameter): clean_name(name) for name, parameter in model.named_parameters()}
 
 
 def _owner(model: nn.Module, name: str, module: nn.Module) -> tuple[str, str]:
